@@ -1,0 +1,1 @@
+"""A lakehouse of public data sets as software-defined Dagster assets."""

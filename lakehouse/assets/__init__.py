@@ -1,0 +1,1 @@
+"""What exists: one module for each data set. Each asset is short: read, transform, write, report."""

@@ -1,0 +1,1 @@
+"""When things run and who is told: jobs, schedules, sensors, alerts."""

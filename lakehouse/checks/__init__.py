@@ -1,0 +1,1 @@
+"""What must hold: the pandera contracts, and the factory that makes them asset checks."""

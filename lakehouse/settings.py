@@ -1,0 +1,70 @@
+"""All configuration, typed, from LAKEHOUSE_* variables. Secrets are never printed."""
+
+from functools import cached_property
+from pathlib import Path
+
+from platformdirs import user_cache_path
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def _default_home() -> Path:
+    """`.lakehouse` in the checkout; in the working folder where the package was installed."""
+    root = _CHECKOUT if (_CHECKOUT / "workspace.yaml").exists() else Path.cwd()
+    return root / ".lakehouse"
+
+
+class Settings(BaseSettings):
+    """Every setting; each is read from the environment as `LAKEHOUSE_` and its name."""
+
+    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", env_ignore_empty=True)
+
+    home: Path = Field(default_factory=_default_home)
+    """All state: landed files, the lake, Dagster's history, the local services' data."""
+
+    source_mirror: str | None = None
+    """A folder or an address laid out as host/path, read instead of the internet."""
+
+    lake_uri: str | None = None
+    """Where the Delta tables live: a folder, `s3://…` or `gs://…`; default `<home>/lake`."""
+
+    lake_storage_options: dict[str, SecretStr] = {}
+    """delta-rs storage options, as JSON; what is not here is read from the cloud's own variables."""
+
+    clickhouse_url: str | None = None
+    """Address of a ClickHouse server (`https://host:8443`); default the local service."""
+
+    clickhouse_port: int = 18123
+    """HTTP port of the local ClickHouse service, on 127.0.0.1."""
+
+    clickhouse_user: str = "default"
+    clickhouse_password: SecretStr = SecretStr("")
+    clickhouse_reader_user: str = "reader"
+    """The account that `lakehouse query` and all readers use; it can only read."""
+    clickhouse_reader_password: SecretStr = SecretStr("")
+
+    alert_urls: SecretStr = SecretStr("")
+    """Where alerts go: apprise addresses, separated by white space."""
+
+    dagster_url: str = "http://127.0.0.1:3000"
+    """Where people find Dagster's UI; alerts link to it."""
+
+    inbox_settle_seconds: float = 10.0
+    """A file in the inbox is taken when it has not changed for this long."""
+
+    @cached_property
+    def state(self) -> Path:
+        """The home as an absolute path."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def lake(self) -> str:
+        """Root of the Delta tables."""
+        return self.lake_uri or str(self.state / "lake")
+
+    @property
+    def cache(self) -> Path:
+        """The user's cache folder, shared by all checkouts; holds the services' programs."""
+        return user_cache_path("lakehouse")

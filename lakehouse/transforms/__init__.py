@@ -1,0 +1,1 @@
+"""How data changes: pure Polars functions and the columns they speak of. No Dagster, no I/O."""
