@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     """Where the Delta tables live: a folder, `s3://…` or `gs://…`; default `<home>/lake`."""
 
     lake_storage_options: dict[str, SecretStr] = {}
-    """delta-rs storage options, as JSON; what is not here is read from the cloud's own variables."""
+    """delta-rs storage options, as JSON; the rest is read from the cloud's own variables."""
 
     clickhouse_url: str | None = None
     """Address of a ClickHouse server (`https://host:8443`); default the local service."""
@@ -48,8 +48,15 @@ class Settings(BaseSettings):
     alert_urls: SecretStr = SecretStr("")
     """Where alerts go: apprise addresses, separated by white space."""
 
+    dagster_postgres_url: SecretStr = SecretStr("")
+    """Keeps Dagster's history in PostgreSQL instead of SQLite below the home."""
+
     dagster_url: str = "http://127.0.0.1:3000"
     """Where people find Dagster's UI; alerts link to it."""
+
+    inbox: str | None = None
+    """Where dropped files are found, a folder for each data set below it; default `<home>/inbox`,
+    or a bucket's prefix such as `s3://bucket/inbox`."""
 
     inbox_settle_seconds: float = 10.0
     """A file in the inbox is taken when it has not changed for this long."""

@@ -1,0 +1,106 @@
+"""What all assets share: how they fail, and what they report."""
+
+import errno
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import dagster as dg
+
+from lakehouse.errors import LakehouseError, UnavailableError
+from lakehouse.history import latest_metadata
+from lakehouse.resources.lake import Lake, LakeTable, Provenance, Written
+from lakehouse.tables.descriptions import DESCRIPTIONS
+
+OWNERS = ["team:data-engineering"]
+
+RETRIES = dg.RetryPolicy(
+    max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+"""For what may be back in a moment; `explained` keeps everything else from being tried again."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def explained(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Make an asset fail with our own sentence, and retry only what may be back in a moment."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with _failures():
+            return function(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except UnavailableError as error:
+        raise dg.Failure(str(error), allow_retries=True) from error
+    except LakehouseError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise dg.Failure(DISK_FULL, allow_retries=False) from error
+
+
+DISK_FULL = "The disk is full: free some space and run again; what was there before is untouched."
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is that a disk is full; libraries say it in their way."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(seen) or "database or disk is full" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def source_version(
+    context: dg.AssetExecutionContext, upstream: dg.AssetsDefinition, partitions: Sequence[str]
+) -> str:
+    """The hash of the landed files that these upstream partitions were made from."""
+    versions = [
+        str(metadata.get("source_version", ""))
+        for partition in partitions
+        if (metadata := latest_metadata(context.instance, upstream.key, partition))
+    ]
+    if len(versions) == 1:
+        return versions[0]
+    return hashlib.sha256("\n".join(versions).encode()).hexdigest()
+
+
+def written_metadata(
+    lake: Lake, table: LakeTable, written: Written, provenance: Provenance
+) -> dict[str, Any]:
+    """What every materialization of a Delta table reports."""
+    return table_metadata(table.name, lake.uri(table), table.schema, written.rows) | {
+        "rows_written": written.rows,
+        "source_version": provenance.source_hash,
+        "bytes": written.bytes,
+        "delta_version": written.version,
+    }
+
+
+def table_metadata(name: str, uri: str, columns: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Name, place, columns and rows of a table's partition, under Dagster's own names."""
+    return {
+        "dagster/table_name": name,
+        "dagster/uri": uri,
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn(column, str(dtype), description=DESCRIPTIONS.get(column))
+                for column, dtype in columns.items()
+            ]
+        ),
+        "dagster/partition_row_count": rows,
+    }

@@ -1,0 +1,308 @@
+"""Drive stats: from Backblaze's archives through bronze, silver and gold to ClickHouse."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from lakehouse.assets.building import OWNERS, RETRIES, explained, source_version, written_metadata
+from lakehouse.assets.publishing import build_published
+from lakehouse.checks.contracts import require_contract
+from lakehouse.partitions import drives_months, drives_years, months_of, months_of_year
+from lakehouse.resources.drive_files import DriveFiles
+from lakehouse.resources.lake import Lake, LakeTable, Provenance
+from lakehouse.tables import drives as tables
+from lakehouse.transforms import drives as transforms
+from lakehouse.transforms.batches import day_batches
+
+_SHARED = {
+    "group_name": "drives",
+    "owners": OWNERS,
+    "retry_policy": RETRIES,
+    "pool": "drives",
+}
+_GOLD = {"delta", "polars", "gold"}
+
+
+@dg.asset(
+    key=["drives", "raw", "archive"],
+    partitions_def=drives_months,
+    kinds={"file"},
+    code_version="1",
+    **_SHARED,
+)
+@explained
+def archive(
+    context: dg.AssetExecutionContext, drive_files: dg.ResourceParam[DriveFiles]
+) -> dg.MaterializeResult:
+    """The publisher's archive that holds the month, downloaded once and verified.
+
+    Days dropped into the inbox take the place of the archive's. An archive that was published
+    again is downloaded again; one that is unchanged is not.
+    """
+    files = drive_files.land(context.partition_key)
+    metadata = {
+        "days": len(files.days),
+        "days_from_inbox": files.dropped,
+        "version": files.version,
+        "files": dg.MetadataValue.table(
+            [dg.TableRecord({"day": str(file.day), "file": file.name}) for file in files.days]
+        ),
+    }
+    if files.archive:
+        metadata |= {
+            "url": dg.MetadataValue.url(files.archive.url),
+            "path": dg.MetadataValue.path(files.archive.path),
+            "size_bytes": files.archive.size,
+            "sha256": files.archive.sha256,
+            "etag": files.archive.etag or "",
+            "last_modified": files.archive.last_modified or "",
+            "landed_at": files.archive.landed_at.isoformat(),
+            "downloaded": files.archive.downloaded,
+        }
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(files.version))
+
+
+@dg.asset(
+    key=["drives", "bronze", "drive_days"],
+    deps=[archive],
+    partitions_def=drives_months,
+    kinds={"delta", "polars", "bronze"},
+    code_version="1",
+    **_SHARED,
+)
+@explained
+def bronze_drive_days(
+    context: dg.AssetExecutionContext,
+    drive_files: dg.ResourceParam[DriveFiles],
+    lake: dg.ResourceParam[Lake],
+) -> dg.MaterializeResult:
+    """Every row of the month as published: typed, with the columns of its era, and where it is from.
+
+    Lines that are no rows, and rows without a key, go to `drives/rejects` with the reason.
+    """
+    month = context.partition_key
+    with lake.exclusive(tables.BRONZE, month):
+        files = drive_files.landed(month)
+        origin = Provenance(context.run_id, files.version)
+        tally = _Tally()
+
+        def frames() -> Iterator[pl.DataFrame]:
+            for file, data in drive_files.read(files.days):
+                day = transforms.read_day(data, month, file.name, file.landed_at)
+                tally.add(file.name, day)
+                yield day.frame
+
+        written = lake.replace(tables.BRONZE, month, frames(), origin)
+        rejects = tally.rejects.with_columns(pl.lit(context.run_id).alias("run_id"))
+        if rejects.height or lake.row_counts(tables.REJECTS).get(month):
+            lake.replace(tables.REJECTS, month, [rejects], origin)
+    return dg.MaterializeResult(
+        metadata=written_metadata(lake, tables.BRONZE, written, origin)
+        | {
+            "rows_in": tally.records,
+            "rows_rejected": rejects.height,
+            "files": len(files.days),
+            "files_refused": tally.refused,
+            "days": [file.day.isoformat() for file in files.days],
+            "rows_with_unreadable_cells": tally.unreadable,
+            "lines_in_latin1": tally.latin1_lines,
+            "unknown_columns": sorted(tally.unknown),
+        }
+    )
+
+
+class _Tally:
+    """What reading a month's files came to."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.unreadable = 0
+        self.latin1_lines = 0
+        self.unknown: set[str] = set()
+        self.refused: dict[str, str] = {}
+        self._rejects = [pl.DataFrame(schema=transforms.REJECTED).drop("month", "run_id")]
+
+    @property
+    def rejects(self) -> pl.DataFrame:
+        return pl.concat(self._rejects)
+
+    def add(self, name: str, day: transforms.Day) -> None:
+        self.records += day.records
+        self.unreadable += day.frame.height - day.frame["_unreadable"].null_count()
+        self.latin1_lines += day.latin1_lines
+        self.unknown.update(day.unknown)
+        if day.refused:
+            self.refused[name] = day.refused
+        if day.rejects.height:
+            self._rejects.append(day.rejects.with_columns(pl.lit(name).alias("file")))
+
+
+@dg.asset(
+    key=["drives", "silver", "drive_days"],
+    deps=[bronze_drive_days],
+    partitions_def=drives_months,
+    kinds={"delta", "polars", "silver"},
+    code_version="1",
+    **_SHARED,
+)
+@explained
+def silver_drive_days(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
+) -> dg.MaterializeResult:
+    """One row a drive and day: maker and brand named, nonsense capacities set aside and flagged.
+
+    Keeps the raw values of the SMART attributes that Backblaze itself watches.
+    """
+    month = context.partition_key
+    with lake.exclusive(tables.SILVER, month):
+        bronze = lake.scan(tables.BRONZE, month)
+        duplicates = doubtful = rows_in = 0
+
+        def frames() -> Iterator[pl.DataFrame]:
+            nonlocal duplicates, doubtful, rows_in
+            for rows in day_batches(bronze):
+                cleaned = transforms.clean(rows)
+                rows_in += rows.height
+                duplicates += cleaned.duplicates
+                doubtful += cleaned.capacities_doubtful
+                yield cleaned.frame
+
+        origin = Provenance(context.run_id, source_version(context, bronze_drive_days, [month]))
+        written = lake.replace(tables.SILVER, month, frames(), origin)
+    return dg.MaterializeResult(
+        metadata=written_metadata(lake, tables.SILVER, written, origin)
+        | {
+            "rows_in": rows_in,
+            "rows_dropped_as_duplicates": duplicates,
+            "capacities_doubtful": doubtful,
+        }
+    )
+
+
+@dg.asset(
+    key=["drives", "gold", "daily_summary"],
+    deps=[silver_drive_days],
+    partitions_def=drives_months,
+    kinds=_GOLD,
+    code_version="1",
+    **_SHARED,
+)
+@explained
+def daily_summary(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
+) -> dg.MaterializeResult:
+    """Drives seen and drives failed on each day."""
+    month = context.partition_key
+    with lake.exclusive(tables.DAILY_SUMMARY, month):
+        frame = transforms.daily_summary(lake.scan(tables.SILVER, month))
+        source = source_version(context, silver_drive_days, [month])
+        return _replaced(context, lake, tables.DAILY_SUMMARY, frame, source)
+
+
+@dg.asset(
+    key=["drives", "gold", "failure_rates"],
+    deps=[silver_drive_days],
+    partitions_def=drives_months,
+    kinds=_GOLD,
+    code_version="1",
+    **_SHARED,
+)
+@explained
+def failure_rates(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
+) -> dg.MaterializeResult:
+    """Drive days, failures and annualized failure rate of each model over the month."""
+    month = context.partition_key
+    with lake.exclusive(tables.FAILURE_RATES, month):
+        frame = transforms.monthly_failure_rates(lake.scan(tables.SILVER, month), month)
+        source = source_version(context, silver_drive_days, [month])
+        return _replaced(context, lake, tables.FAILURE_RATES, frame, source)
+
+
+# A year follows the months that it is made of, once they have passed their checks.
+_follows_months = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("months_updated")
+
+
+@dg.asset(
+    key=["drives", "gold", "period_failure_rates"],
+    deps=[dg.AssetDep(failure_rates, partition_mapping=months_of_year)],
+    partitions_def=drives_years,
+    kinds=_GOLD,
+    code_version="1",
+    automation_condition=_follows_months,
+    **_SHARED,
+)
+@explained
+def period_failure_rates(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
+) -> dg.MaterializeResult:
+    """The same over the quarters and the year, from the months that there are."""
+    year = context.partition_key
+    with lake.exclusive(tables.PERIOD_FAILURE_RATES, year):
+        months = lake.scan(tables.FAILURE_RATES, *months_of(year)).sort("month").collect()
+        frame = transforms.period_failure_rates(months)
+        source = source_version(context, failure_rates, months_of(year))
+        return _replaced(context, lake, tables.PERIOD_FAILURE_RATES, frame, source)
+
+
+@dg.asset(
+    key=["drives", "gold", "yearly_summary"],
+    deps=[dg.AssetDep(silver_drive_days, partition_mapping=months_of_year)],
+    partitions_def=drives_years,
+    kinds=_GOLD,
+    code_version="1",
+    automation_condition=_follows_months,
+    **_SHARED,
+)
+@explained
+def yearly_summary(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
+) -> dg.MaterializeResult:
+    """Drives seen, drive days and failures of each brand in the year, from the months there are."""
+    year = context.partition_key
+    with lake.exclusive(tables.YEARLY_SUMMARY, year):
+        frame = transforms.yearly_summary(lake.scan(tables.SILVER, *months_of(year)))
+        source = source_version(context, silver_drive_days, months_of(year))
+        return _replaced(context, lake, tables.YEARLY_SUMMARY, frame, source)
+
+
+published = [
+    build_published(gold, tables.PUBLICATIONS[gold.key.path[-1]], condition, **_SHARED)
+    for gold, condition in (
+        (daily_summary, None),
+        (failure_rates, None),
+        (period_failure_rates, _follows_months),
+        (yearly_summary, _follows_months),
+    )
+]
+
+assets = [
+    archive,
+    bronze_drive_days,
+    silver_drive_days,
+    daily_summary,
+    failure_rates,
+    period_failure_rates,
+    yearly_summary,
+    *published,
+]
+
+
+def _replaced(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    table: LakeTable,
+    frame: pl.DataFrame,
+    source: str,
+) -> dg.MaterializeResult:
+    """Write a gold partition, once its rows have been held against the contract."""
+    partition = context.partition_key
+    require_contract(table, partition, frame)
+    origin = Provenance(context.run_id, source)
+    written = lake.replace(table, partition, [frame], origin)
+    return dg.MaterializeResult(metadata=written_metadata(lake, table, written, origin))

@@ -1,0 +1,113 @@
+"""Whether a frame keeps a pandera contract, and if not, what breaks it: counted, with examples."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+
+EXAMPLES = 5
+"""Failing rows that are kept of each finding; a bad file can have millions."""
+
+
+@dataclass
+class Finding:
+    """A rule that rows break: which, on which column, how many rows, and the first of them."""
+
+    rule: str
+    column: str
+    count: int = 0
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        values = ", ".join(
+            dict.fromkeys(str(example.get(self.column, "")) for example in self.examples)
+        )
+        rows = f"{self.count:,} row{'s' if self.count != 1 else ''}" if self.count else "the table"
+        return f"{rows}: {self.column} breaks {self.rule}" + (f" ({values})" if values else "")
+
+
+@dataclass
+class Verdict:
+    """What an examination found: rows looked at, findings, and columns that are not as declared."""
+
+    rows: int
+    findings: list[Finding]
+    missing: list[str]
+    extra: list[str]
+    mistyped: dict[str, tuple[str, str]]
+    """Column to its expected and its found type."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the contract is kept; extra columns do not break it."""
+        return not (self.findings or self.missing or self.mistyped)
+
+    def __str__(self) -> str:
+        problems = [str(finding) for finding in self.findings]
+        problems += [f"column {name} is missing" for name in self.missing]
+        problems += [
+            f"column {name} is {found}, not {expected}"
+            for name, (expected, found) in self.mistyped.items()
+        ]
+        if not problems:
+            return f"All {self.rows:,} rows keep the contract."
+        return f"Of {self.rows:,} rows, " + "; ".join(problems) + "."
+
+
+def examine(
+    frames: Iterable[pl.DataFrame],
+    contract: type[pa.DataFrameModel],
+    expected: pl.Schema,
+    found: pl.Schema,
+) -> Verdict:
+    """Hold frames, together one partition, against a contract and a table against its columns.
+
+    A rule that looks at several rows (uniqueness) sees one frame at a time.
+    """
+    findings: dict[tuple[str, str], Finding] = {}
+    rows = 0
+    for frame in frames:
+        rows += frame.height
+        for finding in _findings(frame, contract):
+            known = findings.setdefault(
+                (finding.column, finding.rule), Finding(finding.rule, finding.column)
+            )
+            known.count += finding.count
+            known.examples += finding.examples[: EXAMPLES - len(known.examples)]
+    return Verdict(
+        rows=rows,
+        findings=list(findings.values()),
+        missing=[name for name in expected if name not in found],
+        extra=[name for name in found if name not in expected],
+        mistyped={
+            name: (str(dtype), str(found[name]))
+            for name, dtype in expected.items()
+            if name in found and found[name] != dtype
+        },
+    )
+
+
+def _findings(frame: pl.DataFrame, contract: type[pa.DataFrameModel]) -> list[Finding]:
+    try:
+        contract.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        unique = " and ".join(contract.to_schema().unique or [])
+        return [
+            Finding(
+                rule="uniqueness" if check == "multiple_fields_uniqueness" else str(check),
+                column=unique if check == "multiple_fields_uniqueness" else str(column),
+                count=int(cases["index"].is_not_null().sum()),
+                examples=_rows(frame, cases),
+            )
+            for (column, check), cases in errors.failure_cases.group_by(
+                "column", "check", maintain_order=True
+            )
+        ]
+    return []
+
+
+def _rows(frame: pl.DataFrame, cases: pl.DataFrame) -> list[dict[str, Any]]:
+    at = cases["index"].drop_nulls().unique(maintain_order=True).head(EXAMPLES)
+    return frame[at.to_list()].to_dicts()

@@ -1,0 +1,236 @@
+"""What must hold of the tables of drive stats, table by table: see the lists at the end."""
+
+from calendar import monthrange
+from collections.abc import Sequence
+from datetime import date
+
+import polars as pl
+
+from lakehouse.checks.factory import Check, Outcome, Partition, contract_check
+from lakehouse.resources.lake import LakeTable
+from lakehouse.tables import drives as tables
+from lakehouse.tables.publication import Publication
+from lakehouse.transforms.batches import day_batches
+
+TOLERATED_REJECTS = 0.001
+"""Share of a month's lines that may be unreadable before what follows is stopped."""
+
+USUAL_VOLUME = (0.5, 2.0)
+"""Rows a day, as a multiple of a neighbouring month's, that raise no question."""
+
+
+def _rows_of(partition: Partition, table: LakeTable) -> int:
+    return int(partition.lake.scan(table, partition.key).select(pl.len()).collect().item())
+
+
+def _bronze_conserves(partition: Partition) -> Outcome:
+    recorded = partition.recorded()
+    source = int(recorded.get("rows_in", 0))
+    written = _rows_of(partition, tables.BRONZE)
+    rejected = _rows_of(partition, tables.REJECTS)
+    return Outcome(
+        passed=source == written + rejected,
+        sentence=(
+            f"{partition.key}: {source:,} lines in the files = {written:,} in the table"
+            f" + {rejected:,} rejected"
+            + ("" if source == written + rejected else f": {source - written - rejected:,} missing")
+        ),
+        metadata={"rows_source": source, "rows_written": written, "rows_rejected": rejected},
+    )
+
+
+def _silver_conserves(partition: Partition) -> Outcome:
+    dropped = int(partition.recorded().get("rows_dropped_as_duplicates", 0))
+    source = _rows_of(partition, tables.BRONZE)
+    written = _rows_of(partition, tables.SILVER)
+    missing = source - written - dropped
+    return Outcome(
+        passed=missing == 0,
+        sentence=(
+            f"{partition.key}: {source:,} rows in bronze = {written:,} drive days"
+            f" + {dropped:,} dropped as duplicates" + (f": {missing:,} missing" if missing else "")
+        ),
+        metadata={"rows_source": source, "rows_written": written, "rows_dropped": dropped},
+    )
+
+
+def _files_are_readable(partition: Partition) -> Outcome:
+    recorded = partition.recorded()
+    lines, refused = int(recorded.get("rows_in", 0)), dict(recorded.get("files_refused", {}))
+    rejects = partition.lake.scan(tables.REJECTS, partition.key)
+    reasons = dict(
+        rejects.group_by("reason").len().sort("len", descending=True).head(10).collect().iter_rows()
+    )
+    rejected = _rows_of(partition, tables.REJECTS)
+    stops = bool(refused) or rejected > TOLERATED_REJECTS * max(lines, 1)
+    counted = "; ".join(f"{count:,} because {reason}" for reason, count in reasons.items())
+    return Outcome(
+        passed=not rejected and not refused,
+        warn=not stops,
+        sentence=f"{partition.key}: {rejected:,} of {lines:,} lines were rejected"
+        + (f", {counted}" if counted else "")
+        + "".join(f"; {name} could not be used: {reason}" for name, reason in refused.items())
+        + (f". See `lakehouse rejects drives --from {partition.key}`." if rejected else "."),
+        metadata={
+            "rows_rejected": rejected,
+            "reasons": reasons,
+            "files_refused": refused,
+            "rows_with_unreadable_cells": int(recorded.get("rows_with_unreadable_cells", 0)),
+            "lines_in_latin1": int(recorded.get("lines_in_latin1", 0)),
+        },
+    )
+
+
+def _columns_are_known(partition: Partition) -> Outcome:
+    unknown = list(partition.recorded().get("unknown_columns", []))
+    return Outcome(
+        passed=not unknown,
+        warn=True,
+        sentence=f"{partition.key}: "
+        + (
+            f"columns that no earlier file had, kept as text: {', '.join(unknown)}."
+            if unknown
+            else "all columns are known."
+        ),
+        metadata={"unknown_columns": unknown},
+    )
+
+
+def _days_are_complete(partition: Partition) -> Outcome:
+    year, month = int(partition.key[:4]), int(partition.key[5:])
+    wanted = {date(year, month, day) for day in range(1, monthrange(year, month)[1] + 1)}
+    present = set(
+        partition.lake.scan(tables.BRONZE, partition.key)
+        .select(pl.col("date").unique())
+        .collect()
+        .to_series()
+    )
+    missing = sorted(str(day) for day in wanted - present)
+    return Outcome(
+        passed=not missing,
+        warn=True,
+        sentence=f"{partition.key}: {len(present)} of {len(wanted)} days have rows"
+        + (f"; missing are {', '.join(missing)}." if missing else "."),
+        metadata={"days": len(present), "missing_days": missing},
+    )
+
+
+def _volume_is_usual(partition: Partition) -> Outcome:
+    counts = partition.lake.row_counts(tables.BRONZE)
+    beside = [month for month in _beside(partition.key) if counts.get(month)]
+    if not beside or not counts.get(partition.key):
+        return Outcome(True, f"{partition.key}: no month beside it to compare with.", warn=True)
+    days = {month: _days_present(partition, month) for month in [partition.key, *beside]}
+    rates = {month: counts[month] / days[month] for month in days}
+    ratios = {month: rates[partition.key] / rates[month] for month in beside}
+    low, high = USUAL_VOLUME
+    return Outcome(
+        passed=all(low <= ratio <= high for ratio in ratios.values()),
+        warn=True,
+        sentence=f"{partition.key}: {rates[partition.key]:,.0f} rows a day, "
+        + " and ".join(f"{ratio:.2f} times {month}" for month, ratio in ratios.items())
+        + f" (usual is {low} to {high}).",
+        metadata={"rows_a_day": rates[partition.key]},
+    )
+
+
+def _beside(month: str) -> list[str]:
+    year, number = int(month[:4]), int(month[5:])
+    before = f"{year - 1}-12" if number == 1 else f"{year}-{number - 1:02d}"
+    after = f"{year + 1}-01" if number == 12 else f"{year}-{number + 1:02d}"
+    return [before, after]
+
+
+def _days_present(partition: Partition, month: str) -> int:
+    dates = partition.lake.scan(tables.BRONZE, month).select(pl.col("date").n_unique())
+    return int(dates.collect().item())
+
+
+def _adds_up_to_silver(table: LakeTable, column: str) -> Check:
+    """That a gold table counts every drive day of silver, and every failure, once."""
+    failures = "drive_failures" if "drive_failures" in table.schema else "failures"
+
+    def run(partition: Partition) -> Outcome:
+        gold = (
+            partition.lake.scan(table, partition.key)
+            .select(pl.col(column).sum(), pl.col(failures).sum())
+            .collect()
+            .row(0)
+        )
+        silver = (
+            partition.lake.scan(tables.SILVER, partition.key)
+            .select(pl.len(), pl.col("failure").sum())
+            .collect()
+            .row(0)
+        )
+        return Outcome(
+            passed=tuple(gold) == tuple(silver),
+            sentence=f"{partition.key}: {gold[0]:,} drive days and {gold[1]:,} failures here,"
+            f" {silver[0]:,} and {silver[1]:,} in silver.",
+            metadata={"drive_days": gold[0], "drive_days_in_silver": silver[0]},
+        )
+
+    return Check("rows_conserved", "Every drive day and failure of silver is counted once.", run)
+
+
+def _matches_gold(publication: Publication) -> Check:
+    def run(partition: Partition) -> Outcome:
+        gold = partition.lake.scan(publication.gold, partition.key).collect()
+        here = there = 0
+        differing: list[str] = []
+        for part in publication.parts(partition.key):
+            wanted = set(gold.filter(part.rows).select(*publication.table.columns).iter_rows())
+            found = set(partition.clickhouse.partition_rows(publication.table, part.partition))
+            here, there = here + len(found), there + len(wanted)
+            differing += [str(row) for row in sorted(wanted ^ found, key=str)]
+        return Outcome(
+            passed=not differing,
+            sentence=f"{partition.key}: {here:,} rows in ClickHouse, {there:,} in gold; "
+            + (f"{len(differing):,} differ." if differing else "all are the same."),
+            metadata={"rows_published": here, "rows_in_gold": there, "differing": differing[:10]},
+        )
+
+    return Check("matches_gold", "What readers see is what gold has.", run)
+
+
+CHECKS: dict[str, Sequence[Check]] = {
+    "drives/bronze/drive_days": [
+        contract_check(tables.BRONZE, day_batches),
+        Check(
+            "rows_conserved",
+            "Every line of the files is in the table or rejected.",
+            _bronze_conserves,
+        ),
+        Check(
+            "files_readable", "No file is refused, hardly any line rejected.", _files_are_readable
+        ),
+        Check("columns_known", "No column that no era had.", _columns_are_known),
+        Check("days_complete", "Every day of the month is there.", _days_are_complete),
+        Check(
+            "volume_usual", "About as many rows a day as the months beside it.", _volume_is_usual
+        ),
+    ],
+    "drives/silver/drive_days": [
+        contract_check(tables.SILVER, day_batches),
+        Check(
+            "rows_conserved",
+            "Every row of bronze is a drive day or a duplicate.",
+            _silver_conserves,
+        ),
+    ],
+    "drives/gold/daily_summary": [
+        contract_check(tables.DAILY_SUMMARY),
+        _adds_up_to_silver(tables.DAILY_SUMMARY, "drive_count"),
+    ],
+    "drives/gold/failure_rates": [
+        contract_check(tables.FAILURE_RATES),
+        _adds_up_to_silver(tables.FAILURE_RATES, "drive_days"),
+    ],
+    "drives/gold/period_failure_rates": [contract_check(tables.PERIOD_FAILURE_RATES)],
+    "drives/gold/yearly_summary": [contract_check(tables.YEARLY_SUMMARY)],
+    **{
+        f"drives/clickhouse/{name}": [_matches_gold(publication)]
+        for name, publication in tables.PUBLICATIONS.items()
+    },
+}
+"""The checks of each asset, by its key."""

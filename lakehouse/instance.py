@@ -1,0 +1,76 @@
+"""Where Dagster's history lives: below the home, or in PostgreSQL.
+
+`dagster.yaml` names these classes, since it can take a value from the environment but cannot give
+one a default.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+# Dagster has no public name for the classes that dagster.yaml lets one replace.
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+
+from lakehouse.settings import Settings
+
+_CONFIG_FOLDER = Path(__file__).resolve().parent.parent
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The instance that `dagster dev` uses in the checkout; that of DAGSTER_HOME where it is set."""
+    if os.environ.get("DAGSTER_HOME"):
+        return dg.DagsterInstance.get()
+    base = settings.state / "dagster"
+    base.mkdir(parents=True, exist_ok=True)
+    return dg.DagsterInstance.from_ref(
+        InstanceRef.from_dir(str(base), config_dir=str(_CONFIG_FOLDER))
+    )
+
+
+class RunHistory(DagsterStorage, ConfigurableClass):
+    """Runs, events and schedules: PostgreSQL where the settings name one, else SQLite."""
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Any]:
+        """Nothing to configure in dagster.yaml; the environment does."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> DagsterStorage:
+        """The storage that the settings ask for."""
+        settings = Settings()
+        address = settings.dagster_postgres_url.get_secret_value()
+        if address:
+            return DagsterPostgresStorage(
+                address, should_autocreate_tables=True, inst_data=inst_data
+            )
+        return DagsterSqliteStorage.from_local(
+            str(settings.state / "dagster" / "storage"), inst_data=inst_data
+        )
+
+
+class ComputeLogs(LocalComputeLogManager):
+    """What steps print, below the home."""
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Any]:
+        """Nothing to configure in dagster.yaml; the environment does."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> LocalComputeLogManager:
+        """The folder below the home."""
+        base = str(Settings().state / "dagster" / "logs")
+        return LocalComputeLogManager(base_dir=base, inst_data=inst_data)

@@ -1,0 +1,376 @@
+"""ClickHouse, where the tables are published: partitions are replaced whole, readers only read."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import clickhouse_connect
+import polars as pl
+from clickhouse_connect.driver import Client
+from clickhouse_connect.driver.binding import format_str, quote_identifier
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, StreamFailureError
+from clickhouse_connect.driver.httputil import get_pool_manager
+from pydantic import SecretStr
+
+from lakehouse.errors import LakehouseError, UnavailableError, UsageError
+from lakehouse.services.clickhouse import ClickHouseService
+from lakehouse.settings import Settings
+
+# The driver also logs what it raises; a person should read it once.
+logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+
+_STAGING = "staging"
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DATES = (date(1970, 1, 1), date(2149, 6, 6))
+_ADDRESS = re.compile(r"(?P<scheme>https?)://(?P<host>[^/@:]+):(?P<port>\d+)/?")
+_TRANSPORT_ERRORS = (DatabaseError, OperationalError, StreamFailureError)
+_AUTHENTICATION_CODES = {192, 193, 194, 516}
+_INTEGERS = {
+    str(dtype): dtype
+    for dtype in (
+        *(pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64()),
+        *(pl.UInt8(), pl.UInt16(), pl.UInt32(), pl.UInt64()),
+    )
+}
+# A pool without the proxy of the environment, which must not stand between a machine and itself.
+_LOOPBACK_POOL = get_pool_manager()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A published table, as ClickHouse knows it.
+
+    Attributes:
+        database: One of the published databases.
+        name: The table's name in it.
+        columns: The ClickHouse type of each column, as ClickHouse itself writes it.
+        order_by: The columns of the sorting key.
+        partition_by: A ClickHouse expression, such as `toYYYYMM(date)` or `(period, start)`.
+        comment: What a row is, for people.
+    """
+
+    database: str
+    name: str
+    columns: dict[str, str]
+    order_by: tuple[str, ...]
+    partition_by: str
+    comment: str
+
+    def __post_init__(self) -> None:
+        for name in (self.database, self.name, *self.columns, *self.order_by):
+            if not _IDENTIFIER.fullmatch(name):
+                raise ValueError(f"{name!r} is not an identifier")
+
+    def __str__(self) -> str:
+        return f"{self.database}.{self.name}"
+
+
+class Rows(NamedTuple):
+    """The answer to a query."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+class ClickHouse:
+    """The ClickHouse server of the settings; the local service is started on first need."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @contextmanager
+    def client(self, run_id: str = "") -> Iterator[Client]:
+        """A connection of the writer; its queries carry the run id as their log comment.
+
+        Raises:
+            UnavailableError: the server does not answer.
+            LakehouseError: it refuses the account, or the local server cannot be started.
+        """
+        user, password = self._settings.clickhouse_user, self._settings.clickhouse_password
+        if self._settings.clickhouse_url is None:
+            user, password = "default", SecretStr("")
+        with self._connect("LAKEHOUSE_CLICKHOUSE", user, password, run_id) as client:
+            yield client
+
+    @contextmanager
+    def reader(self) -> Iterator[Client]:
+        """A connection of the account that can only read what is published.
+
+        Raises:
+            UnavailableError: the server does not answer.
+            LakehouseError: it refuses the account, or the local server cannot be started.
+        """
+        user = self._settings.clickhouse_reader_user
+        password = self._settings.clickhouse_reader_password
+        with self._connect("LAKEHOUSE_CLICKHOUSE_READER", user, password, "query") as client:
+            yield client
+
+    def query(self, sql: str) -> Rows:
+        """Reads through the reader account.
+
+        Raises:
+            UsageError: ClickHouse refuses the query; the message is ClickHouse's own.
+            UnavailableError: the server does not answer.
+            LakehouseError: it refuses the account, or the local server cannot be started.
+        """
+        with self.reader() as client:
+            try:
+                result = client.query(sql)
+            except DatabaseError as error:
+                if not _is_from_server(error):
+                    raise
+                raise UsageError(_message(error)) from error
+        return Rows(tuple(result.column_names), list(map(tuple, result.result_rows)))
+
+    def ensure_table(self, table: Table) -> None:
+        """Creates the table, or adds the columns that it lacks.
+
+        Raises:
+            LakehouseError: a column of the table has another type.
+            UnavailableError: the server does not answer.
+        """
+        with self.client() as client:
+            _ensure_table(client, table)
+
+    def replace_partition(
+        self, table: Table, partition: tuple[Any, ...], frame: pl.DataFrame, run_id: str
+    ) -> int:
+        """Makes the frame the whole content of the partition; an empty one removes it.
+
+        Readers see the old rows or the new ones. When it fails, they see the old ones.
+
+        Args:
+            table: The table, created if it is missing.
+            partition: The values of `table.partition_by` that all rows must have.
+            frame: The rows, with just the columns of the table.
+            run_id: Marks the queries.
+
+        Returns:
+            How many rows the partition has now.
+
+        Raises:
+            LakehouseError: the rows do not fit the table or belong to another partition.
+            UnavailableError: the server does not answer.
+        """
+        rows = _fitting(table, frame)
+        with self.client(run_id) as client:
+            _ensure_table(client, table)
+            _drop_leftovers(client)
+            if rows.is_empty():
+                _drop_partition(client, table, partition)
+            else:
+                _load_and_replace(client, table, partition, rows)
+        return rows.height
+
+    def partition_rows(self, table: Table, partition: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """The rows of a partition, their columns in the table's order; none where it is absent.
+
+        Raises:
+            UnavailableError: the server does not answer.
+        """
+        columns = ", ".join(map(quote_identifier, table.columns))
+        with self.client() as client:
+            _ensure_table(client, table)
+            target = _quoted(table.database, table.name)
+            present = _partitions(client, target)
+            if partition not in present:
+                return []
+            result = client.query(
+                f"SELECT {columns} FROM {target} "  # noqa: S608
+                "WHERE _partition_id = {partition:String}",
+                parameters={"partition": present[partition][0]},
+            )
+        return list(map(tuple, result.result_rows))
+
+    @contextmanager
+    def _connect(
+        self, variables: str, user: str, password: SecretStr, run_id: str
+    ) -> Iterator[Client]:
+        address = self._settings.clickhouse_url or ClickHouseService(self._settings).start().address
+        url = _ADDRESS.fullmatch(address)
+        if url is None:
+            raise UsageError(
+                "LAKEHOUSE_CLICKHOUSE_URL must be an address with a port and without an account, "
+                "such as https://clickhouse.example.org:8443."
+            )
+        try:
+            with clickhouse_connect.get_client(
+                interface=url["scheme"],
+                host=url["host"],
+                port=int(url["port"]),
+                username=user,
+                password=password.get_secret_value(),
+                # Without a session, queries of one client may run at the same time.
+                autogenerate_session_id=False,
+                settings={"log_comment": f"lakehouse {run_id}"},
+                pool_mgr=_LOOPBACK_POOL if self._settings.clickhouse_url is None else None,
+            ) as client:
+                yield client
+        except DatabaseError as error:
+            if error.code in _AUTHENTICATION_CODES:
+                raise LakehouseError(
+                    f"ClickHouse at {address} refuses the user {user}: "
+                    f"check {variables}_USER and {variables}_PASSWORD."
+                ) from error
+            if not _is_from_server(error) and type(error) in _TRANSPORT_ERRORS:
+                raise UnavailableError(
+                    f"ClickHouse at {address} does not answer: "
+                    "start it with `lakehouse up` or check LAKEHOUSE_CLICKHOUSE_URL."
+                ) from error
+            raise
+
+
+def _ensure_table(client: Client, table: Table) -> None:
+    columns = ", ".join(f"{quote_identifier(c)} {t}" for c, t in table.columns.items())
+    order = ", ".join(map(quote_identifier, table.order_by))
+    client.command(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(table.database)}")
+    client.command(
+        f"CREATE TABLE IF NOT EXISTS {_quoted(table.database, table.name)} ({columns}) "
+        f"ENGINE = MergeTree PARTITION BY {table.partition_by} ORDER BY ({order}) "
+        f"COMMENT {format_str(table.comment)}"
+    )
+    columns_now = client.query(
+        "SELECT name, type FROM system.columns "
+        "WHERE database = {database:String} AND table = {table:String}",
+        parameters={"database": table.database, "table": table.name},
+    )
+    existing = {row[0]: row[1] for row in columns_now.result_rows}
+    for column, kind in table.columns.items():
+        if column not in existing:
+            client.command(
+                f"ALTER TABLE {_quoted(table.database, table.name)} "
+                f"ADD COLUMN IF NOT EXISTS {quote_identifier(column)} {kind}"
+            )
+        elif existing[column] != kind:
+            raise LakehouseError(
+                f"Column {column} of {table} in ClickHouse is {existing[column]} and should be "
+                f"{kind}: drop the table and materialize it again."
+            )
+
+
+def _fitting(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame, with the integers of the table.
+
+    Checked here, since ClickHouse wraps an integer and clips a date that is out of range.
+    """
+    if set(frame.columns) != set(table.columns):
+        differing = ", ".join(sorted(set(frame.columns) ^ set(table.columns)))
+        raise LakehouseError(
+            f"The rows for {table} have other columns than the table: {differing}."
+        )
+    integers = []
+    for column, kind in table.columns.items():
+        base = re.sub(r"(?:Nullable|LowCardinality)\(|\)", "", kind)
+        if base in _INTEGERS:
+            if not frame.schema[column].is_integer():
+                raise LakehouseError(
+                    f"Column {column} of the rows for {table} is {frame.schema[column]} "
+                    f"and should be {base}."
+                )
+            integers.append(pl.col(column).cast(_INTEGERS[base]))
+        if base == "Date" and not frame[column].is_between(*_DATES).all():
+            raise LakehouseError(
+                f"Column {column} of the rows for {table} has a date outside "
+                f"{_DATES[0]} to {_DATES[1]}."
+            )
+    try:
+        return frame.with_columns(integers)
+    except pl.exceptions.InvalidOperationError as error:
+        reason = str(error).splitlines()[0]
+        raise LakehouseError(f"The rows for {table} do not fit the table: {reason}.") from error
+
+
+def _load_and_replace(
+    client: Client, table: Table, partition: tuple[Any, ...], rows: pl.DataFrame
+) -> None:
+    name = f"{table.database}__{table.name}__{uuid4().hex}"
+    target, staging = _quoted(table.database, table.name), _quoted(_STAGING, name)
+    client.command(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(_STAGING)}")
+    client.command(f"CREATE TABLE {staging} AS {target}")
+    try:
+        try:
+            client.insert_arrow(
+                name,
+                rows.to_arrow(),
+                database=_STAGING,
+                # By default a null becomes the zero of a column that takes no nulls.
+                settings={"input_format_null_as_default": 0},
+            )
+        except DatabaseError as error:
+            if not _is_from_server(error):
+                raise
+            raise LakehouseError(
+                f"ClickHouse refuses the rows for {table}: {_message(error)}"
+            ) from error
+        loaded = _partitions(client, staging)
+        if set(loaded) != {partition}:
+            found = ", ".join(map(str, sorted(loaded)))
+            raise LakehouseError(
+                f"The rows for partition {partition} of {table} belong to {found}: "
+                "nothing was published."
+            )
+        partition_id, count = loaded[partition]
+        if count != rows.height:
+            raise LakehouseError(
+                f"ClickHouse holds {count} of the {rows.height} rows for partition {partition} "
+                f"of {table}: nothing was published."
+            )
+        client.command(
+            f"ALTER TABLE {target} REPLACE PARTITION ID {{partition:String}} FROM {staging}",
+            parameters={"partition": partition_id},
+        )
+    finally:
+        client.command(f"DROP TABLE IF EXISTS {staging} SYNC")
+
+
+def _drop_partition(client: Client, table: Table, partition: tuple[Any, ...]) -> None:
+    target = _quoted(table.database, table.name)
+    present = _partitions(client, target)
+    if partition in present:
+        client.command(
+            f"ALTER TABLE {target} DROP PARTITION ID {{partition:String}}",
+            parameters={"partition": present[partition][0]},
+        )
+
+
+def _partitions(client: Client, table: str) -> dict[tuple[Any, ...], tuple[str, int]]:
+    """For each partition of the table its id and number of rows."""
+    result = client.query(
+        f"SELECT _partition_value, _partition_id, count() FROM {table} GROUP BY ALL"  # noqa: S608
+    )
+    return {
+        tuple(value): (partition_id, count) for value, partition_id, count in result.result_rows
+    }
+
+
+def _drop_leftovers(client: Client) -> None:
+    """Removes the staging tables that killed runs left behind."""
+    leftovers = client.query(
+        "SELECT name FROM system.tables WHERE database = {database:String} "
+        "AND metadata_modification_time < now() - INTERVAL 1 DAY",
+        parameters={"database": _STAGING},
+    )
+    for (name,) in leftovers.result_rows:
+        client.command(f"DROP TABLE IF EXISTS {_quoted(_STAGING, name)} SYNC")
+
+
+def _quoted(database: str, table: str) -> str:
+    return f"{quote_identifier(database)}.{quote_identifier(table)}"
+
+
+def _is_from_server(error: DatabaseError) -> bool:
+    """Whether ClickHouse answered with the error, rather than not at all."""
+    return error.code is not None or "DB::Exception" in str(error)
+
+
+def _message(error: DatabaseError) -> str:
+    """The first sentence of ClickHouse's own message."""
+    text = str(error).rpartition("DB::Exception: ")[2]
+    text = re.sub(r"( \([A-Z_0-9]+\))? \((version|for url) .*", "", text, flags=re.DOTALL)
+    sentence = re.split(r"\.\s|\s*\n", text, maxsplit=1)[0]
+    return f"{sentence.rstrip('.')}."

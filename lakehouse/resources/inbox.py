@@ -1,0 +1,126 @@
+"""The inbox: files that people drop, taken into the landing folder once they are whole."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pyarrow import fs
+
+from lakehouse.settings import Settings
+
+_UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart", ".swp", "~")
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A file in the inbox as it was seen: equal when neither its size nor its time changed."""
+
+    name: str
+    size: int
+    modified: str
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A file that was taken from the inbox; `id` orders them by when they were."""
+
+    id: str
+    name: str
+    path: Path
+    size: int
+    sha256: str
+    landed_at: datetime
+
+
+class Inbox:
+    """The inbox of one data set: a folder or a bucket's prefix."""
+
+    def __init__(self, settings: Settings, dataset: str):
+        root = settings.inbox or (settings.state / "inbox").as_uri()
+        if "://" not in root:
+            root = Path(root).expanduser().resolve().as_uri()
+        self._fs, base = fs.FileSystem.from_uri(root)
+        self._folder = f"{base.rstrip('/')}/{dataset}"
+        self._landing = settings.state / "landing" / dataset / "inbox"
+
+    def look(self) -> list[Dropped]:
+        """The files that lie there now, without hidden and half-uploaded ones."""
+        if isinstance(self._fs, fs.LocalFileSystem):
+            self._fs.create_dir(self._folder)
+        selector = fs.FileSelector(self._folder, allow_not_found=True)
+        return [
+            Dropped(info.base_name, info.size, str(info.mtime_ns))
+            for info in sorted(self._fs.get_file_info(selector), key=lambda info: info.base_name)
+            if info.is_file
+            and not info.base_name.startswith(".")
+            and not info.base_name.lower().endswith(_UNFINISHED)
+        ]
+
+    def fetch(self, dropped: Dropped) -> Path | None:
+        """Copy a file next to the landing folder; None if it changed meanwhile."""
+        self._landing.mkdir(parents=True, exist_ok=True)
+        copy = self._landing / f".incoming-{dropped.name}"
+        try:
+            with (
+                self._fs.open_input_stream(f"{self._folder}/{dropped.name}") as stream,
+                copy.open("wb") as out,
+            ):
+                shutil.copyfileobj(stream, out, _CHUNK)
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
+        if dropped not in self.look() or copy.stat().st_size != dropped.size:
+            copy.unlink()
+            return None
+        return copy
+
+    def take(self, dropped: Dropped, copy: Path) -> Taken:
+        """Land the copy and clear the inbox of the file.
+
+        The record is written before the file gets its name, and the inbox is cleared last: a crash
+        in between leaves the file in the inbox, to be taken again.
+        """
+        with copy.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        now = datetime.now(UTC)
+        taken_id = now.strftime("%Y%m%dT%H%M%S%f")
+        path = self._landing / taken_id / dropped.name
+        path.parent.mkdir()
+        record = {"sha256": sha256, "landed_at": now.isoformat(), "size": dropped.size}
+        (path.parent / "landed.json").write_text(json.dumps(record))
+        copy.replace(path)
+        self._fs.delete_file(f"{self._folder}/{dropped.name}")
+        return Taken(taken_id, dropped.name, path, dropped.size, sha256, now)
+
+    def refuse(self, dropped: Dropped, copy: Path, reason: str) -> None:
+        """Move a file that cannot be used to `refused/`, with the reason beside it."""
+        copy.unlink()
+        refused = f"{self._folder}/refused"
+        if isinstance(self._fs, fs.LocalFileSystem):
+            self._fs.create_dir(refused)
+        with self._fs.open_output_stream(f"{refused}/{dropped.name}.reason.txt") as stream:
+            stream.write(f"{reason}\n".encode())
+        self._fs.move(f"{self._folder}/{dropped.name}", f"{refused}/{dropped.name}")
+
+    def taken(self) -> list[Taken]:
+        """All files that were ever taken, in the order in which they were."""
+        found = []
+        for record in sorted(self._landing.glob("*/landed.json")):
+            values = json.loads(record.read_text())
+            for path in record.parent.iterdir():
+                if path != record:
+                    found.append(
+                        Taken(
+                            id=record.parent.name,
+                            name=path.name,
+                            path=path,
+                            size=values["size"],
+                            sha256=values["sha256"],
+                            landed_at=datetime.fromisoformat(values["landed_at"]),
+                        )
+                    )
+        return found

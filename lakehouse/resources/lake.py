@@ -1,0 +1,287 @@
+"""The Delta lake: partitioned tables that are replaced a partition at a time, never appended to."""
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake.exceptions import CommitFailedError
+from deltalake.fs import DeltaStorageHandler
+from deltalake.transaction import AddAction
+from filelock import FileLock
+
+from lakehouse.errors import LakehouseError
+from lakehouse.settings import Settings
+
+FILE_BYTES = 512 * 1024**2
+"""Rows are gathered to about this size in memory before they become one Parquet file."""
+
+_COMMIT_TRIES = 40
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """A Delta table: its path below the lake's root, its columns, the column it is partitioned by.
+
+    The partition column is part of `schema`, such as `month` with `2018-01`.
+    """
+
+    name: str
+    schema: pl.Schema
+    partition_by: str = "month"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a commit says of itself in the table's history."""
+
+    run_id: str
+    source_hash: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a replacement wrote: rows, bytes of Parquet, files, and the table's version after it."""
+
+    rows: int
+    bytes: int
+    files: int
+    version: int
+
+
+class Lake:
+    """Reads and writes the Delta tables of one lake: a folder, `s3://…` or `gs://…`."""
+
+    def __init__(self, settings: Settings):
+        self._root = settings.lake.rstrip("/")
+        self._options = {
+            key: value.get_secret_value() for key, value in settings.lake_storage_options.items()
+        }
+        self._locks = settings.state / "locks"
+
+    def uri(self, table: LakeTable) -> str:
+        """The table's address."""
+        return f"{self._root}/{table.name}"
+
+    def ensure_table(self, table: LakeTable) -> None:
+        """Create the table if it is absent, and add the columns that it lacks.
+
+        Raises:
+            LakehouseError: A column exists with another type.
+        """
+        if not self._missing_columns(table):
+            return
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._locks / f"{table.name.replace('/', '.')}.schema.lock"):
+            for attempt in range(_COMMIT_TRIES):
+                missing = self._missing_columns(table)
+                if not missing:
+                    return
+                try:
+                    self._open(table).alter.add_columns(missing)
+                except CommitFailedError:
+                    _pause(attempt)
+        raise LakehouseError(
+            f"the columns of {table.name} could not be added: other writers kept changing it;"
+            " run again"
+        )
+
+    def replace(
+        self,
+        table: LakeTable,
+        partition: str,
+        frames: Iterable[pl.DataFrame],
+        provenance: Provenance,
+    ) -> Written:
+        """Put the frames in the place of all that the partition held, in one commit.
+
+        The frames do not carry the partition column; they may lack columns of the table, and those
+        that the table lacks are added to it. They are taken one at a time; memory holds about
+        `FILE_BYTES` of them. Writers of other partitions go on meanwhile. Of two writers of one
+        partition, the last one stays.
+
+        Raises:
+            LakehouseError: A column exists with another type, or other writers kept committing to
+                the partition.
+        """
+        self.ensure_table(table)
+        store = DeltaStorageHandler(self.uri(table), self._options or None)
+        actions: list[AddAction] = []
+        columns = dict(table.schema)
+        rows = 0
+        for frame in _gathered(frames, FILE_BYTES):
+            actions.append(self._write_file(store, table, partition, frame))
+            columns = dict(frame.schema) | columns
+            rows += frame.height
+        self.ensure_table(replace(table, schema=pl.Schema(dict(table.schema) | columns)))
+        version = self._commit(table, partition, actions, provenance)
+        return Written(rows, sum(action.size for action in actions), len(actions), version)
+
+    @contextmanager
+    def exclusive(self, table: LakeTable, partition: str) -> Iterator[None]:
+        """Hold what reads, computes and writes a partition apart from others that would.
+
+        Without it a slow run could put back what it computed from rows that are replaced by now.
+        It holds on one machine; across machines, Dagster's pools do.
+        """
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._locks / f"{table.name.replace('/', '.')}.{partition}.lock"):
+            yield
+
+    def scan(self, table: LakeTable, *partitions: str) -> pl.LazyFrame:
+        """The rows of these partitions, of all without any; empty where the table is absent."""
+        if not self.exists(table):
+            return pl.LazyFrame(schema=table.schema)
+        frame = pl.scan_delta(self._open(table), storage_options=self._options or None)
+        if partitions:
+            wanted = pl.Series(partitions).cast(table.schema[table.partition_by])
+            frame = frame.filter(pl.col(table.partition_by).is_in(wanted.implode()))
+        return frame
+
+    def exists(self, table: LakeTable) -> bool:
+        """Whether the table was ever created."""
+        return DeltaTable.is_deltatable(self.uri(table), self._options or None)
+
+    def row_counts(self, table: LakeTable) -> dict[str, int]:
+        """Rows of every partition, from the log alone."""
+        if not self.exists(table):
+            return {}
+        actions = pl.DataFrame(pa.table(self._open(table).get_add_actions(flatten=True)))
+        if actions.is_empty():
+            return {}
+        key = f"partition.{table.partition_by}"
+        counts = actions.group_by(key).agg(pl.col("num_records").sum()).sort(key)
+        return {str(partition): rows for partition, rows in counts.iter_rows()}
+
+    def version(self, table: LakeTable) -> int | None:
+        """The table's current version; None where it is absent."""
+        return self._open(table).version() if self.exists(table) else None
+
+    def history(self, table: LakeTable, limit: int | None = None) -> list[dict[str, Any]]:
+        """The commits, newest first, with run id, partition and source hash."""
+        return self._open(table).history(limit) if self.exists(table) else []
+
+    def _open(self, table: LakeTable) -> DeltaTable:
+        return DeltaTable(self.uri(table), storage_options=self._options or None)
+
+    def _missing_columns(self, table: LakeTable) -> list[Field]:
+        wanted = _delta_schema(table.schema)
+        if not self.exists(table):
+            DeltaTable.create(
+                self.uri(table),
+                schema=wanted,
+                mode="ignore",
+                partition_by=[table.partition_by],
+                storage_options=self._options or None,
+                configuration={"delta.checkpointInterval": "20"},
+            )
+        present = {field.name: field for field in self._open(table).schema().fields}
+        for field in wanted.fields:
+            there = present.get(field.name)
+            if there is not None and there.type != field.type:
+                raise LakehouseError(
+                    f"column {field.name} of {table.name} is {there.type} in the table and"
+                    f" {field.type} in the data: move the table away and backfill it again"
+                )
+        return [field for field in wanted.fields if field.name not in present]
+
+    def _write_file(
+        self, store: DeltaStorageHandler, table: LakeTable, partition: str, frame: pl.DataFrame
+    ) -> AddAction:
+        frame = frame.cast({n: table.schema[n] for n in frame.columns if n in table.schema})  # type: ignore[arg-type]
+        path = f"{table.partition_by}={partition}/{uuid.uuid4()}.parquet"
+        frame.write_parquet(
+            f"{self.uri(table)}/{path}",
+            compression="zstd",
+            storage_options=self._options or None,
+            mkdir=True,
+        )
+        return AddAction(
+            path=path,
+            size=store.get_file_info([path])[0].size,
+            partition_values={table.partition_by: partition},
+            modification_time=int(time.time() * 1000),
+            data_change=True,
+            stats=json.dumps(_stats(frame)),
+        )
+
+    def _commit(
+        self, table: LakeTable, partition: str, actions: list[AddAction], provenance: Provenance
+    ) -> int:
+        """Commit the files; only a conflict with another commit is tried again.
+
+        The application transaction makes two first writers of one partition conflict, which
+        delta-rs would otherwise not notice: both would stay.
+        """
+        for attempt in range(_COMMIT_TRIES):
+            opened = self._open(table)
+            app_id = f"{table.partition_by}={partition}"
+            turn = (opened.transaction_version(app_id) or 0) + 1
+            try:
+                opened.create_write_transaction(
+                    cast("list[Any]", actions),
+                    "overwrite",
+                    opened.schema(),
+                    [table.partition_by],
+                    [(table.partition_by, "=", partition)],
+                    commit_properties=CommitProperties(
+                        custom_metadata={
+                            "run_id": provenance.run_id,
+                            "partition": partition,
+                            "source_hash": provenance.source_hash,
+                        },
+                        app_transactions=[Transaction(app_id, turn)],
+                    ),
+                )
+            except CommitFailedError:
+                _pause(attempt)
+            else:
+                opened.update_incremental()
+                return opened.version()
+        raise LakehouseError(
+            f"{table.name} {partition} could not be committed in {_COMMIT_TRIES} tries:"
+            " other writers kept changing the table; run again"
+        )
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311
+
+
+def _gathered(frames: Iterable[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
+    """Frames joined until they are about `size` bytes; small days would make too many files."""
+    waiting: list[pl.DataFrame] = []
+    for frame in frames:
+        if frame.is_empty():
+            continue
+        waiting.append(frame)
+        if sum(f.estimated_size() for f in waiting) >= size:
+            yield pl.concat(waiting, how="diagonal")
+            waiting = []
+    if waiting:
+        yield pl.concat(waiting, how="diagonal")
+
+
+def _stats(frame: pl.DataFrame) -> dict[str, Any]:
+    """Delta statistics: the number of rows, and the range of dates, by which readers skip files."""
+    dates = [name for name, dtype in frame.schema.items() if dtype == pl.Date]
+    low = frame.select(pl.col(dates).min()).row(0, named=True) if dates else {}
+    high = frame.select(pl.col(dates).max()).row(0, named=True) if dates else {}
+    return {
+        "numRecords": frame.height,
+        "minValues": {name: str(value) for name, value in low.items() if value is not None},
+        "maxValues": {name: str(value) for name, value in high.items() if value is not None},
+        "nullCount": {name: frame[name].null_count() for name in dates},
+    }
+
+
+def _delta_schema(schema: pl.Schema) -> Schema:
+    empty = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return Schema.from_arrow(empty.schema)

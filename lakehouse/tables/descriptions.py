@@ -1,0 +1,27 @@
+"""What columns mean, for people who look at a table in Dagster."""
+
+DESCRIPTIONS = {
+    "date": "The day, by the publisher's clock.",
+    "serial_number": "The drive; with the day, the key.",
+    "model": "The model as the publisher writes it, with or without its maker.",
+    "maker": "The maker, by the model's name or part number.",
+    "brand": "The brand by the original's rule: the beginning of the model, else Others.",
+    "capacity_bytes": "Bytes; in silver null where the drive reported nonsense.",
+    "capacity_doubtful": "Whether the reported capacity was nonsense (-1, over 1 PB).",
+    "failure": "1 on the last day that a failed drive was seen working, else 0.",
+    "drive_count": "Drives: on the day, on the period's last day, or seen in the year.",
+    "drive_days": "Days that drives were seen, added up over the drives.",
+    "drive_failures": "Drives that failed.",
+    "failures": "Drives that failed.",
+    "period": "month, quarter or year.",
+    "period_start": "The period's first day.",
+    "afr": "Failures a year for each 100 drives: 100 * failures / (drive_days / 365).",
+    "afr_low": "Lower end of the rate's exact 95 % Poisson interval.",
+    "afr_high": "Upper end of the rate's exact 95 % Poisson interval.",
+    "month": "The partition, YYYY-MM.",
+    "year": "The year; the partition.",
+    "_source": "The file that the row is from: archive/member, or a dropped file.",
+    "_row": "The row's line in that file; the header is line 1.",
+    "_extracted_at": "When that file landed.",
+    "_unreadable": "JSON object of the cells that could not be read; null where all could.",
+}
