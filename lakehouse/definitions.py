@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.assets import drives
+from lakehouse.automation import drives as drives_automation
 from lakehouse.automation.alerts import build_alerts
 from lakehouse.checks.drives import CHECKS
 from lakehouse.checks.factory import build_checks
@@ -23,8 +24,10 @@ def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.
         overrides: Resources by name, in the place of those that the settings make.
     """
     settings = settings or Settings()
+    drive_files = DriveFiles(settings)
     resources = {
-        "drive_files": DriveFiles(settings),
+        "drive_files": drive_files,
+        "inboxes": {"drives": drive_files.inbox},
         "lake": Lake(settings),
         "clickhouse": ClickHouse(settings),
         "notifier": Notifier(settings.alert_urls),
@@ -36,11 +39,16 @@ def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.
             for asset in drives.assets
             if asset.key.to_user_string() in CHECKS
         ],
-        sensors=build_alerts(settings.dagster_url),
+        jobs=[drives_automation.month_job, drives_automation.year_job],
+        schedules=[drives_automation.drives_quarter],
+        sensors=[*drives_automation.build_sensors(settings), *build_alerts(settings.dagster_url)],
         resources=resources | overrides,
         # A step in a process of its own costs 2.6 s here, in the run's process 0.06 s.
         executor=dg.in_process_executor,
     )
 
 
-defs = build_definitions()
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `dagster dev` and the other tools load."""
+    return build_definitions()

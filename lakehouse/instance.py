@@ -25,7 +25,7 @@ _CONFIG_FOLDER = Path(__file__).resolve().parent.parent
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The instance that `dagster dev` uses in the checkout; that of DAGSTER_HOME where it is set."""
+    """The instance that `dagster dev` uses here; that of DAGSTER_HOME where it is set."""
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
     base = settings.state / "dagster"
@@ -44,7 +44,7 @@ class RunHistory(DagsterStorage, ConfigurableClass):
         return {}
 
     @classmethod
-    def from_config_value(
+    def from_config_value(  # type: ignore[override]  # one class stands for two
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> DagsterStorage:
         """The storage that the settings ask for."""
@@ -70,7 +70,6 @@ class ComputeLogs(LocalComputeLogManager):
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
-    ) -> LocalComputeLogManager:
+    ) -> "ComputeLogs":
         """The folder below the home."""
-        base = str(Settings().state / "dagster" / "logs")
-        return LocalComputeLogManager(base_dir=base, inst_data=inst_data)
+        return cls(base_dir=str(Settings().state / "dagster" / "logs"), inst_data=inst_data)

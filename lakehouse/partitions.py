@@ -1,6 +1,11 @@
 """The months and years of each data set, and how one maps to the other."""
 
+import warnings
+
 import dagster as dg
+
+# The mapping below works in the pinned Dagster; it says at every import that it may change.
+warnings.filterwarnings("ignore", "Parameter `allow_nonexistent_upstream", dg.BetaWarning)
 
 DRIVES_FIRST_MONTH = "2013-04"
 

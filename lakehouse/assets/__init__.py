@@ -1,1 +1,1 @@
-"""What exists: one module for each data set. Each asset is short: read, transform, write, report."""
+"""What exists, one module for each data set. Assets are short: read, transform, write, report."""

@@ -3,9 +3,8 @@
 import errno
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import dagster as dg
 
@@ -16,45 +15,43 @@ from lakehouse.tables.descriptions import DESCRIPTIONS
 
 OWNERS = ["team:data-engineering"]
 
-RETRIES = dg.RetryPolicy(
-    max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
-)
-"""For what may be back in a moment; `explained` keeps everything else from being tried again."""
+_RETRIES = 3
+_FIRST_WAIT = 2
+"""Seconds; doubled from try to try."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def explained(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Make an asset fail with our own sentence, and retry only what may be back in a moment."""
+def explained(
+    function: Callable[Concatenate[dg.AssetExecutionContext, _P], _R],
+) -> Callable[Concatenate[dg.AssetExecutionContext, _P], _R]:
+    """Make an asset fail with our own sentence, and try again only what may be back in a moment."""
 
     @functools.wraps(function)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with _failures():
-            return function(*args, **kwargs)
+    def call(context: dg.AssetExecutionContext, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return function(context, *args, **kwargs)
+        except UnavailableError as error:
+            if context.retry_number < _RETRIES:
+                wait = _FIRST_WAIT * 2**context.retry_number
+                raise dg.RetryRequested(_RETRIES, seconds_to_wait=wait) from error
+            raise dg.Failure(str(error)) from error
+        except LakehouseError as error:
+            raise dg.Failure(str(error)) from error
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            raise dg.Failure(DISK_FULL) from error
 
     return call
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except UnavailableError as error:
-        raise dg.Failure(str(error), allow_retries=True) from error
-    except LakehouseError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
-    except Exception as error:
-        if not is_disk_full(error):
-            raise
-        raise dg.Failure(DISK_FULL, allow_retries=False) from error
 
 
 DISK_FULL = "The disk is full: free some space and run again; what was there before is untouched."
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is that a disk is full; libraries say it in their way."""
+    """Whether an error, or what caused it, is a full disk; each library says it in its own way."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -1,11 +1,12 @@
 """Drive stats: from Backblaze's archives through bronze, silver and gold to ClickHouse."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from lakehouse.assets.building import OWNERS, RETRIES, explained, source_version, written_metadata
+from lakehouse.assets.building import OWNERS, explained, source_version, written_metadata
 from lakehouse.assets.publishing import build_published
 from lakehouse.checks.contracts import require_contract
 from lakehouse.partitions import drives_months, drives_years, months_of, months_of_year
@@ -15,21 +16,29 @@ from lakehouse.tables import drives as tables
 from lakehouse.transforms import drives as transforms
 from lakehouse.transforms.batches import day_batches
 
-_SHARED = {
+# A year follows the months that it is made of, once they have passed their checks.
+_follows_months = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("months_updated")
+
+
+_SHARED: dict[str, Any] = {
     "group_name": "drives",
     "owners": OWNERS,
-    "retry_policy": RETRIES,
     "pool": "drives",
+    "code_version": "1",
 }
+_MONTHLY = _SHARED | {"partitions_def": drives_months}
+_YEARLY = _SHARED | {"partitions_def": drives_years, "automation_condition": _follows_months}
 _GOLD = {"delta", "polars", "gold"}
 
 
 @dg.asset(
     key=["drives", "raw", "archive"],
-    partitions_def=drives_months,
     kinds={"file"},
-    code_version="1",
-    **_SHARED,
+    **_MONTHLY,
 )
 @explained
 def archive(
@@ -41,10 +50,10 @@ def archive(
     again is downloaded again; one that is unchanged is not.
     """
     files = drive_files.land(context.partition_key)
-    metadata = {
+    metadata: dict[str, Any] = {
         "days": len(files.days),
         "days_from_inbox": files.dropped,
-        "version": files.version,
+        "source_version": files.version,
         "files": dg.MetadataValue.table(
             [dg.TableRecord({"day": str(file.day), "file": file.name}) for file in files.days]
         ),
@@ -66,10 +75,8 @@ def archive(
 @dg.asset(
     key=["drives", "bronze", "drive_days"],
     deps=[archive],
-    partitions_def=drives_months,
     kinds={"delta", "polars", "bronze"},
-    code_version="1",
-    **_SHARED,
+    **_MONTHLY,
 )
 @explained
 def bronze_drive_days(
@@ -77,13 +84,14 @@ def bronze_drive_days(
     drive_files: dg.ResourceParam[DriveFiles],
     lake: dg.ResourceParam[Lake],
 ) -> dg.MaterializeResult:
-    """Every row of the month as published: typed, with the columns of its era, and where it is from.
+    """Every row of the month as published: typed, with the columns of its era and its origin.
 
     Lines that are no rows, and rows without a key, go to `drives/rejects` with the reason.
     """
     month = context.partition_key
     with lake.exclusive(tables.BRONZE, month):
         files = drive_files.landed(month)
+        drive_files.verify(files)
         origin = Provenance(context.run_id, files.version)
         tally = _Tally()
 
@@ -135,16 +143,14 @@ class _Tally:
         if day.refused:
             self.refused[name] = day.refused
         if day.rejects.height:
-            self._rejects.append(day.rejects.with_columns(pl.lit(name).alias("file")))
+            self._rejects.append(day.rejects.select(pl.lit(name).alias("file"), pl.all()))
 
 
 @dg.asset(
     key=["drives", "silver", "drive_days"],
     deps=[bronze_drive_days],
-    partitions_def=drives_months,
     kinds={"delta", "polars", "silver"},
-    code_version="1",
-    **_SHARED,
+    **_MONTHLY,
 )
 @explained
 def silver_drive_days(
@@ -183,10 +189,8 @@ def silver_drive_days(
 @dg.asset(
     key=["drives", "gold", "daily_summary"],
     deps=[silver_drive_days],
-    partitions_def=drives_months,
     kinds=_GOLD,
-    code_version="1",
-    **_SHARED,
+    **_MONTHLY,
 )
 @explained
 def daily_summary(
@@ -203,10 +207,8 @@ def daily_summary(
 @dg.asset(
     key=["drives", "gold", "failure_rates"],
     deps=[silver_drive_days],
-    partitions_def=drives_months,
     kinds=_GOLD,
-    code_version="1",
-    **_SHARED,
+    **_MONTHLY,
 )
 @explained
 def failure_rates(
@@ -220,22 +222,11 @@ def failure_rates(
         return _replaced(context, lake, tables.FAILURE_RATES, frame, source)
 
 
-# A year follows the months that it is made of, once they have passed their checks.
-_follows_months = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-).with_label("months_updated")
-
-
 @dg.asset(
     key=["drives", "gold", "period_failure_rates"],
     deps=[dg.AssetDep(failure_rates, partition_mapping=months_of_year)],
-    partitions_def=drives_years,
     kinds=_GOLD,
-    code_version="1",
-    automation_condition=_follows_months,
-    **_SHARED,
+    **_YEARLY,
 )
 @explained
 def period_failure_rates(
@@ -253,11 +244,8 @@ def period_failure_rates(
 @dg.asset(
     key=["drives", "gold", "yearly_summary"],
     deps=[dg.AssetDep(silver_drive_days, partition_mapping=months_of_year)],
-    partitions_def=drives_years,
     kinds=_GOLD,
-    code_version="1",
-    automation_condition=_follows_months,
-    **_SHARED,
+    **_YEARLY,
 )
 @explained
 def yearly_summary(
@@ -272,12 +260,12 @@ def yearly_summary(
 
 
 published = [
-    build_published(gold, tables.PUBLICATIONS[gold.key.path[-1]], condition, **_SHARED)
-    for gold, condition in (
-        (daily_summary, None),
-        (failure_rates, None),
-        (period_failure_rates, _follows_months),
-        (yearly_summary, _follows_months),
+    build_published(gold, tables.PUBLICATIONS[gold.key.path[-1]], **shared)
+    for gold, shared in (
+        (daily_summary, _MONTHLY),
+        (failure_rates, _MONTHLY),
+        (period_failure_rates, _YEARLY),
+        (yearly_summary, _YEARLY),
     )
 ]
 

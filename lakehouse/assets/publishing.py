@@ -14,7 +14,6 @@ from lakehouse.tables.publication import Publication
 def build_published(
     gold: dg.AssetsDefinition,
     publication: Publication,
-    automation_condition: dg.AutomationCondition | None,
     **shared: Any,
 ) -> dg.AssetsDefinition:
     """The asset that replaces a partition in ClickHouse by what gold has of it.
@@ -26,11 +25,8 @@ def build_published(
     @dg.asset(
         key=[gold.key.path[0], "clickhouse", gold.key.path[-1]],
         deps=[gold],
-        partitions_def=gold.partitions_def,
         kinds={"clickhouse"},
-        code_version="1",
         description=f"`{table}`, published for readers. {table.comment}",
-        automation_condition=automation_condition,
         **shared,
     )
     @explained

@@ -12,7 +12,7 @@ from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 
-from lakehouse.errors import NotPublishedError, SourceRefusedError
+from lakehouse.errors import NotPublishedError, SourceRefusedError, UnavailableError
 from lakehouse.resources.archives import Archive, Member
 from lakehouse.resources.inbox import Inbox, Taken
 from lakehouse.resources.source import LandedFile, Progress, Source, looks_like_zip
@@ -23,7 +23,7 @@ BASE_URL = "https://f001.backblazeb2.com/file/Backblaze-Hard-Drive-Data/"
 LARGEST_DAY = 4 * 1024**3
 """Bytes of one day's CSV that are believed; the publisher's largest are about 200 MB."""
 
-_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})\.csv(\.gz)?", re.IGNORECASE)
+_DAY = re.compile(r"(?<!\d)(\d{4}-\d{2}-\d{2})\.csv(\.gz)?$", re.IGNORECASE)
 
 
 def archive_name(month: str) -> str:
@@ -77,8 +77,10 @@ class MonthFiles:
 class DriveFiles:
     """Lands the files of drive stats and reads them, day by day."""
 
-    def __init__(self, settings: Settings):
-        self._source = Source(settings.state / "landing", settings.source_mirror)
+    def __init__(self, settings: Settings, progress: Progress | None = None):
+        self._landing = settings.state / "landing"
+        self._source = Source(self._landing, settings.source_mirror)
+        self._progress = progress
         self.inbox = Inbox(settings, "drives")
 
     @property
@@ -86,7 +88,7 @@ class DriveFiles:
         """The publisher."""
         return self._source
 
-    def land(self, month: str, progress: Progress | None = None) -> MonthFiles:
+    def land(self, month: str) -> MonthFiles:
         """Have the month's files on disk, downloading the archive unless it is there unchanged.
 
         Days dropped into the inbox take the place of the archive's, the latest dropped first.
@@ -100,7 +102,8 @@ class DriveFiles:
         archive = None
         days: dict[date, DayFile] = {}
         try:
-            archive = self._source.land(archive_url(month), "drives", _check_archive, progress)
+            url = archive_url(month)
+            archive = self._source.land(url, "drives", _check_archive, self._progress)
             days = _days_of_archive(archive)
         except NotPublishedError:
             if not dropped:
@@ -117,25 +120,57 @@ class DriveFiles:
         return MonthFiles(month, tuple(serving[day] for day in sorted(serving)), archive)
 
     def landed(self, month: str) -> MonthFiles:
-        """The month's files as they were landed, their hashes verified; nothing is downloaded.
+        """The month's files as they were landed; nothing is downloaded.
 
         Raises:
-            NotPublishedError: Nothing of the month was landed.
-            SourceRefusedError: A file is not what was landed.
+            NotPublishedError: Nothing of the month was landed, or its archive is gone since: the
+                days that were dropped would pass for all that the month has.
         """
-        dropped = self._dropped(month)
-        days: dict[date, DayFile] = {}
         archive = self._source.landed(archive_url(month), "drives")
-        if archive:
-            days = _days_of_archive(archive)
-        serving = {d: f for d, f in days.items() if _month_of(d) == month} | dropped
+        name = archive_name(month)
+        if archive is None and (self._landing / "drives" / f"{name}.landed.json").exists():
+            raise NotPublishedError(
+                f"{name} was landed and is gone or cut short: materialize drives/raw/archive first"
+            )
+        days = _days_of_archive(archive) if archive else {}
+        serving = {d: f for d, f in days.items() if _month_of(d) == month} | self._dropped(month)
         if not serving:
             raise NotPublishedError(
                 f"nothing of drives {month} was landed: materialize drives/raw/archive first"
             )
-        files = MonthFiles(month, tuple(serving[day] for day in sorted(serving)), archive)
-        _verify(files)
-        return files
+        return MonthFiles(month, tuple(serving[day] for day in sorted(serving)), archive)
+
+    def is_current(self, month: str, version: str) -> bool:
+        """Whether the month, landed in this version, is what publisher and inbox have now.
+
+        Where the publisher cannot be asked, what is landed counts as current.
+        """
+        try:
+            files = self.landed(month)
+        except NotPublishedError:
+            return False
+        return files.version == version and not (files.archive and self.is_new(files.archive))
+
+    def is_new(self, landed: LandedFile) -> bool:
+        """Whether the publisher has another version of a landed archive."""
+        try:
+            return not self._source.probe(landed.url).is_same(landed.fingerprint)
+        except (UnavailableError, NotPublishedError):
+            return False
+
+    def verify(self, files: MonthFiles) -> None:
+        """Hash the files again; a flipped bit would otherwise become a wrong number.
+
+        Raises:
+            SourceRefusedError: A file is not what was landed.
+        """
+        for path, sha256 in {(file.path, file.sha256) for file in files.days}:
+            with path.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                    raise SourceRefusedError(
+                        f"{path} is not what was landed, its bytes have changed:"
+                        " delete it and materialize the month again"
+                    )
 
     def read(self, files: Sequence[DayFile]) -> Iterator[tuple[DayFile, bytes]]:
         """The bytes of each file, the next one being inflated while this one is used."""
@@ -157,16 +192,26 @@ class DriveFiles:
     def _dropped(self, month: str) -> dict[date, DayFile]:
         days: dict[date, DayFile] = {}
         for taken in self.inbox.taken():
-            days |= {d: f for d, f in days_of(taken).items() if _month_of(d) == month}
+            days |= {d: f for d, f in _days_of_dropped(taken).items() if _month_of(d) == month}
         return days
 
 
 def days_of(taken: Taken) -> dict[date, DayFile]:
-    """The days that a dropped file serves.
+    """The days that a dropped file serves, once it was looked into.
 
     Raises:
         SourceRefusedError: It is neither a daily CSV nor an archive of them.
     """
+    days = _days_of_dropped(taken)
+    for file in days.values():
+        if not file.member and (b"\0" in (start := _read(None, file)[:512]) or not start):
+            raise SourceRefusedError(
+                f"{taken.name} is {'no text' if start else 'empty'}: drop it again as a CSV"
+            )
+    return days
+
+
+def _days_of_dropped(taken: Taken) -> dict[date, DayFile]:
     if taken.path.suffix.lower() == ".zip":
         _check_archive(taken.path)
         days = _days_of_archive(taken)
@@ -181,10 +226,8 @@ def days_of(taken: Taken) -> dict[date, DayFile]:
             f"{taken.name} is neither a daily file nor an archive: name it YYYY-MM-DD.csv,"
             " YYYY-MM-DD.csv.gz or ….zip and drop it again"
         )
-    file = DayFile(_day(match[1], taken.name), taken.path, None, taken.sha256, taken.landed_at)
-    if taken.path.suffix.lower() == ".gz":
-        _read(None, file)
-    return {file.day: file}
+    day = _day(match[1], taken.name)
+    return {day: DayFile(day, taken.path, None, taken.sha256, taken.landed_at)}
 
 
 def _check_archive(path: Path) -> None:
@@ -215,19 +258,8 @@ def _month_of(day: date) -> str:
     return f"{day:%Y-%m}"
 
 
-def _verify(files: MonthFiles) -> None:
-    for path, sha256 in {(file.path, file.sha256) for file in files.days}:
-        with path.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
-                raise SourceRefusedError(
-                    f"{path} is not what was landed, its bytes have changed:"
-                    " delete it and materialize the month again"
-                )
-
-
 def _read(archive: Archive | None, file: DayFile) -> bytes:
-    if file.member:
-        assert archive is not None
+    if file.member and archive:
         return archive.read(file.member)
     if file.path.suffix.lower() != ".gz":
         return file.path.read_bytes()

@@ -61,15 +61,18 @@ class Inbox:
         ]
 
     def fetch(self, dropped: Dropped) -> Path | None:
-        """Copy a file next to the landing folder; None if it changed meanwhile."""
-        self._landing.mkdir(parents=True, exist_ok=True)
-        copy = self._landing / f".incoming-{dropped.name}"
+        """Copy a file next to the landing folder; None if it changed or went away meanwhile."""
+        copy = self._landing / ".incoming" / dropped.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
         try:
             with (
                 self._fs.open_input_stream(f"{self._folder}/{dropped.name}") as stream,
                 copy.open("wb") as out,
             ):
                 shutil.copyfileobj(stream, out, _CHUNK)
+        except FileNotFoundError:
+            copy.unlink(missing_ok=True)
+            return None
         except BaseException:
             copy.unlink(missing_ok=True)
             raise
@@ -77,6 +80,10 @@ class Inbox:
             copy.unlink()
             return None
         return copy
+
+    def preview(self, dropped: Dropped, copy: Path) -> Taken:
+        """The copy as it would be once it is taken, to look into."""
+        return Taken("", dropped.name, copy, dropped.size, "", datetime.now(UTC))
 
     def take(self, dropped: Dropped, copy: Path) -> Taken:
         """Land the copy and clear the inbox of the file.
@@ -91,7 +98,7 @@ class Inbox:
         path = self._landing / taken_id / dropped.name
         path.parent.mkdir()
         record = {"sha256": sha256, "landed_at": now.isoformat(), "size": dropped.size}
-        (path.parent / "landed.json").write_text(json.dumps(record))
+        (self._landing / f"{taken_id}.json").write_text(json.dumps(record))
         copy.replace(path)
         self._fs.delete_file(f"{self._folder}/{dropped.name}")
         return Taken(taken_id, dropped.name, path, dropped.size, sha256, now)
@@ -109,18 +116,17 @@ class Inbox:
     def taken(self) -> list[Taken]:
         """All files that were ever taken, in the order in which they were."""
         found = []
-        for record in sorted(self._landing.glob("*/landed.json")):
-            values = json.loads(record.read_text())
-            for path in record.parent.iterdir():
-                if path != record:
-                    found.append(
-                        Taken(
-                            id=record.parent.name,
-                            name=path.name,
-                            path=path,
-                            size=values["size"],
-                            sha256=values["sha256"],
-                            landed_at=datetime.fromisoformat(values["landed_at"]),
-                        )
+        for record in sorted(self._landing.glob("*.json")):
+            for path in (self._landing / record.stem).iterdir():
+                values = json.loads(record.read_text())
+                found.append(
+                    Taken(
+                        id=record.stem,
+                        name=path.name,
+                        path=path,
+                        size=values["size"],
+                        sha256=values["sha256"],
+                        landed_at=datetime.fromisoformat(values["landed_at"]),
                     )
+                )
         return found

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
+from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
@@ -76,20 +77,22 @@ class Lake:
         Raises:
             LakehouseError: A column exists with another type.
         """
-        if not self._missing_columns(table):
+        if self.exists(table) and not self._missing_columns(table):
             return
         self._locks.mkdir(parents=True, exist_ok=True)
         with FileLock(self._locks / f"{table.name.replace('/', '.')}.schema.lock"):
             for attempt in range(_COMMIT_TRIES):
-                missing = self._missing_columns(table)
-                if not missing:
-                    return
                 try:
+                    if not self.exists(table):
+                        self._create(table)
+                    missing = self._missing_columns(table)
+                    if not missing:
+                        return
                     self._open(table).alter.add_columns(missing)
                 except CommitFailedError:
                     _pause(attempt)
         raise LakehouseError(
-            f"the columns of {table.name} could not be added: other writers kept changing it;"
+            f"the columns of {table.name} could not be settled: other writers kept changing it;"
             " run again"
         )
 
@@ -108,19 +111,18 @@ class Lake:
         partition, the last one stays.
 
         Raises:
-            LakehouseError: A column exists with another type, or other writers kept committing to
-                the partition.
+            LakehouseError: A column has another type than it is declared with or than the table
+                has, or other writers kept committing to the partition.
         """
         self.ensure_table(table)
         store = DeltaStorageHandler(self.uri(table), self._options or None)
         actions: list[AddAction] = []
         columns = dict(table.schema)
         rows = 0
-        for frame in _gathered(frames, FILE_BYTES):
+        for frame in _gathered(_as_declared(frames, table.name, columns), FILE_BYTES):
             actions.append(self._write_file(store, table, partition, frame))
-            columns = dict(frame.schema) | columns
             rows += frame.height
-        self.ensure_table(replace(table, schema=pl.Schema(dict(table.schema) | columns)))
+        self.ensure_table(replace(table, schema=pl.Schema(columns)))
         version = self._commit(table, partition, actions, provenance)
         return Written(rows, sum(action.size for action in actions), len(actions), version)
 
@@ -169,33 +171,34 @@ class Lake:
         return self._open(table).history(limit) if self.exists(table) else []
 
     def _open(self, table: LakeTable) -> DeltaTable:
-        return DeltaTable(self.uri(table), storage_options=self._options or None)
+        kind = DeltaTable if "://" in self._root else _LocalTable
+        return kind(self.uri(table), storage_options=self._options or None)
+
+    def _create(self, table: LakeTable) -> None:
+        DeltaTable.create(
+            self.uri(table),
+            schema=_delta_schema(table.schema),
+            mode="ignore",
+            partition_by=[table.partition_by],
+            storage_options=self._options or None,
+            configuration={"delta.checkpointInterval": "20"},
+        )
 
     def _missing_columns(self, table: LakeTable) -> list[Field]:
         wanted = _delta_schema(table.schema)
-        if not self.exists(table):
-            DeltaTable.create(
-                self.uri(table),
-                schema=wanted,
-                mode="ignore",
-                partition_by=[table.partition_by],
-                storage_options=self._options or None,
-                configuration={"delta.checkpointInterval": "20"},
-            )
         present = {field.name: field for field in self._open(table).schema().fields}
         for field in wanted.fields:
             there = present.get(field.name)
             if there is not None and there.type != field.type:
                 raise LakehouseError(
-                    f"column {field.name} of {table.name} is {there.type} in the table and"
-                    f" {field.type} in the data: move the table away and backfill it again"
+                    f"column {field.name} of {table.name} is {_named(there)} in the table and"
+                    f" {_named(field)} in the data: move the table away and backfill it again"
                 )
         return [field for field in wanted.fields if field.name not in present]
 
     def _write_file(
         self, store: DeltaStorageHandler, table: LakeTable, partition: str, frame: pl.DataFrame
     ) -> AddAction:
-        frame = frame.cast({n: table.schema[n] for n in frame.columns if n in table.schema})  # type: ignore[arg-type]
         path = f"{table.partition_by}={partition}/{uuid.uuid4()}.parquet"
         frame.write_parquet(
             f"{self.uri(table)}/{path}",
@@ -251,8 +254,36 @@ class Lake:
         )
 
 
+class _LocalTable(DeltaTable):
+    """A table in a folder whose path may have spaces and other letters than ASCII.
+
+    delta-rs quotes them as in an address, and Polars looks for files of that name
+    (https://github.com/pola-rs/polars/issues/20944).
+    """
+
+    def file_uris(self, *args: Any, **kwargs: Any) -> list[str]:
+        return [unquote(path) for path in super().file_uris(*args, **kwargs)]
+
+
 def _pause(attempt: int) -> None:
     time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311
+
+
+def _as_declared(
+    frames: Iterable[pl.DataFrame], table: str, columns: dict[str, pl.DataType]
+) -> Iterator[pl.DataFrame]:
+    """The frames, once their types are those of `columns`, to which new ones are added.
+
+    Casting them would make 1 of 1.5, in silence.
+    """
+    for frame in frames:
+        for name, dtype in frame.schema.items():
+            if columns.setdefault(name, dtype) != dtype:
+                raise LakehouseError(
+                    f"column {name} of {table} is {columns[name]}, and {dtype} in the data:"
+                    " nothing was written; convert the column first"
+                )
+        yield frame
 
 
 def _gathered(frames: Iterable[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
@@ -280,6 +311,10 @@ def _stats(frame: pl.DataFrame) -> dict[str, Any]:
         "maxValues": {name: str(value) for name, value in high.items() if value is not None},
         "nullCount": {name: frame[name].null_count() for name in dates},
     }
+
+
+def _named(field: Field) -> str:
+    return str(getattr(field.type, "type", field.type))
 
 
 def _delta_schema(schema: pl.Schema) -> Schema:

@@ -23,7 +23,8 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from lakehouse.errors import (
@@ -335,7 +336,7 @@ class _FolderFile:
             version = self._fingerprint(os.fstat(file.fileno()))
             part.begin(version)
             sha256 = part.append(_chunks(file, version.size or 0), version.size, progress)
-            if self._fingerprint(os.fstat(file.fileno())) != version or part.size != version.size:
+            if self._fingerprint(os.fstat(file.fileno())) != version:
                 raise UnavailableError(
                     f"{self._path} changed while it was copied; run again when it is complete."
                 )
@@ -453,7 +454,8 @@ class _HttpFile:
 
     def _wait(self, state: RetryCallState) -> float:
         retry = self._retry
-        backoff = wait_exponential_jitter(retry.first, retry.longest, jitter=retry.first)(state)
+        growing = wait_exponential(multiplier=retry.first, max=retry.longest)
+        backoff = (growing + wait_random(0, retry.first))(state)
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after if isinstance(error, _TransientError) else 0.0
         return max(backoff, min(asked, retry.longest))
@@ -490,11 +492,13 @@ def _continues(
     response: httpx.Response, answered: Fingerprint, version: Fingerprint, offset: int
 ) -> bool:
     """Whether an answer holds all that is missing of this version."""
+    same_date = answered.last_modified in (None, version.last_modified)
     expected = f"bytes {offset}-{answered.size - 1}/{answered.size}" if answered.size else None
     return (
         response.headers.get("Content-Range") == expected
         and version.size in (None, answered.size)
         and version.etag == answered.etag
+        and (version.etag is not None or same_date)
     )
 
 

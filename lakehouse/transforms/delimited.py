@@ -5,7 +5,9 @@ Three ways, each tried only when the one before will not do:
 1. All lines are whole and every cell has its type: Polars reads the file, typed.
 2. All lines are whole: read as text, each cell converted on its own; a cell that cannot be read
    becomes null and its raw text goes to the column `_unreadable`.
-3. Otherwise: line by line; a line that has not the header's number of cells is rejected.
+3. Otherwise: line by line; a line that has not the header's number of cells is rejected. Lines
+   with nothing special about them still go through 1 or 2, together: one bad line must not make
+   Python objects of the millions of cells around it.
 
 A file without quotes has only whole lines when it has as many commas as its header times its
 lines, which counting bytes tells at memory speed; a short and a long line that make up for each
@@ -29,6 +31,9 @@ REJECTS = pl.Schema({"line": pl.Int64, "raw": pl.String, "reason": pl.String})
 _LONGEST_QUOTED_RECORD = 20
 """Lines that one quoted cell may span; an unclosed quote must not swallow the rest of the file."""
 
+_DATE = r"^([1-9][0-9]{3}[-/][0-9]{1,2}[-/][0-9]{1,2}|[0-9]{1,2}/[0-9]{1,2}/[1-9][0-9]{3})$"
+"""What may be a date; Polars would also take `99999-01-01`, `-18-01-01` and `2018- 1- 1`."""
+
 
 @dataclass(frozen=True)
 class Delimited:
@@ -49,11 +54,19 @@ class Delimited:
 
 
 def header_of(data: bytes) -> list[str]:
-    """The column names of the first line: trimmed, in lower case, without a byte order mark."""
-    first = data[: data.find(b"\n")] if b"\n" in data else data
-    text = first.decode("utf-8-sig", "replace").strip("\r")
-    cells = next(csv.reader([text]), [])
-    return [cell.strip().lower() for cell in cells]
+    """The column names of the first line: trimmed, in lower case, without a byte order mark.
+
+    Empty cells at the end are none; spreadsheets leave them.
+    """
+    text = data.partition(b"\n")[0].decode("utf-8-sig", "replace").strip("\r")
+    try:
+        cells = next(csv.reader([text]), [])
+    except csv.Error:
+        cells = [text]
+    names = [cell.strip().lower() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
 def read_delimited(data: bytes, types: Mapping[str, ColumnType]) -> Delimited:
@@ -63,11 +76,11 @@ def read_delimited(data: bytes, types: Mapping[str, ColumnType]) -> Delimited:
     """
     body = data[data.find(b"\n") + 1 :] if b"\n" in data else b""
     if _lines_are_whole(body, len(types)):
-        frame = _read_typed(body, types)
-        if frame is None and (text := _read_text(body, types)) is not None:
-            frame = _convert(text, types)
-        if frame is not None:
-            return Delimited(frame, pl.DataFrame(schema=REJECTS), records=_count_lines(body))
+        try:
+            frame = _read_whole(body, types)
+        except pl.exceptions.PolarsError:
+            return _read_lines(body, types)
+        return Delimited(frame, pl.DataFrame(schema=REJECTS), records=frame.height)
     return _read_lines(body, types)
 
 
@@ -84,92 +97,125 @@ def reject_lines(data: bytes, reason: str, *, header: bool = True) -> pl.DataFra
 def _lines_are_whole(body: bytes, width: int) -> bool:
     if not body or b'"' in body or b"\0" in body:
         return False
-    lines = _count_lines(body)
-    returns = body.count(b"\r")
-    if returns and returns not in (body.count(b"\n"), lines):
+    if b"\r" in body and body.count(b"\r") != body.count(b"\r\n") + body.endswith(b"\r"):
         return False
-    return body.count(b",") == lines * (width - 1) and b"\n\n" not in body
+    return body.count(b",") == _count_lines(body) * (width - 1) and b"\n\n" not in body
 
 
 def _count_lines(body: bytes) -> int:
     return body.count(b"\n") + (not body.endswith(b"\n"))
 
 
-def _read_typed(body: bytes, types: Mapping[str, ColumnType]) -> pl.DataFrame | None:
+def _read_whole(body: bytes, types: Mapping[str, ColumnType]) -> pl.DataFrame:
+    """Read whole lines.
+
+    Raises:
+        PolarsError: They are not whole after all, or not UTF-8.
+    """
+    try:
+        return _read_typed(body, types)
+    except pl.exceptions.PolarsError:
+        text = _read(body, dict.fromkeys(types, pl.String))
+        return _convert(text, types)
+
+
+def _read_typed(body: bytes, types: Mapping[str, ColumnType]) -> pl.DataFrame:
     """Dates are read as text and unsigned numbers as Int64, which are strict where those are lax.
 
     Polars guesses among patterns for a Date, and makes 114 of `114.5` for a Decimal.
     """
     lax = {pl.Date: pl.String, pl.Decimal: pl.Int64}
     strict = {name: lax.get(_base(dtype), dtype) for name, dtype in types.items()}
-    try:
-        frame = _read(body, strict)
-        return frame.select(
-            pl.col(name).str.to_date("%Y-%m-%d", strict=True)
-            if _base(dtype) == pl.Date
-            else pl.col(name).cast(dtype)
-            for name, dtype in types.items()
-        ).with_columns(
-            pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias("_row"),
-            pl.lit(None, dtype=pl.String).alias("_unreadable"),
-        )
-    except pl.exceptions.PolarsError:
-        return None
-
-
-def _read_text(body: bytes, types: Mapping[str, ColumnType]) -> pl.DataFrame | None:
-    try:
-        frame = _read(body, dict.fromkeys(types, pl.String))
-    except pl.exceptions.PolarsError:
-        return None
-    return frame.with_columns(pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias("_row"))
+    frame = _read(body, strict)
+    dates = [name for name, dtype in types.items() if _base(dtype) == pl.Date]
+    if not all(frame[name].str.contains(_DATE).all() for name in dates):
+        raise pl.exceptions.InvalidOperationError("a cell is no date")
+    typed = (
+        pl.col(name).str.to_date("%Y-%m-%d", strict=True)
+        if _base(dtype) == pl.Date
+        else pl.col(name).cast(dtype)
+        for name, dtype in types.items()
+    )
+    return frame.with_columns(*typed, pl.lit(None, dtype=pl.String).alias("_unreadable"))
 
 
 def _read(body: bytes, schema: Mapping[str, ColumnType]) -> pl.DataFrame:
-    return pl.read_csv(io.BytesIO(body), has_header=False, schema=dict(schema), quote_char=None)
+    frame = pl.read_csv(io.BytesIO(body), has_header=False, schema=dict(schema), quote_char=None)
+    if frame.height != _count_lines(body):
+        raise pl.exceptions.ShapeError("there are not as many rows as lines")
+    return frame.with_columns(pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias("_row"))
 
 
 def _read_lines(body: bytes, types: Mapping[str, ColumnType]) -> Delimited:
     width = len(types)
-    names = [*types, "_row"]
+    plain: list[bytes] = []
+    plain_numbers: list[int] = []
     rows: list[list[str | int | None]] = []
     rejects: list[tuple[int, str, str]] = []
     latin1 = 0
-    for number, text, decoded in _records(body, width):
-        latin1 += decoded
-        if "\0" in text:
-            rejects.append((number, text.replace("\0", "\\x00"), "the line has a NUL byte"))
+    for number, record in _records(body, width):
+        if _is_plain(record, width):
+            plain.append(record)
+            plain_numbers.append(number)
             continue
+        text, is_latin1 = _decoded(record)
+        latin1 += is_latin1
         try:
-            cells = next(csv.reader(io.StringIO(text, newline=""), strict=True))
-        except csv.Error as error:
-            rejects.append((number, text, f"the line cannot be parsed: {error}"))
-            continue
-        while len(cells) > width and cells[-1] == "":
-            cells.pop()
-        if len(cells) != width:
-            rejects.append((number, text, f"{len(cells)} cells where the header has {width}"))
-            continue
-        rows.append([*(cell or None for cell in cells), number])
-    schema: dict[str, ColumnType] = dict.fromkeys(names, pl.String)
-    text_frame = pl.DataFrame(rows, schema=schema | {"_row": pl.Int64}, orient="row")
+            cells = _cells(text, width)
+        except ValueError as reason:
+            rejects.append((number, text.replace("\0", "\\x00"), str(reason)))
+        else:
+            rows.append([*(cell or None for cell in cells), number])
+    schema: dict[str, ColumnType] = dict.fromkeys(types, pl.String)
+    frame = _convert(pl.DataFrame(rows, schema=schema | {"_row": pl.Int64}, orient="row"), types)
+    if plain:
+        whole = _read_whole(b"\n".join(plain), types).with_columns(pl.Series("_row", plain_numbers))
+        frame = pl.concat([frame, whole]).sort("_row")
     return Delimited(
-        frame=_convert(text_frame, types),
+        frame=frame,
         rejects=pl.DataFrame(rejects, schema=REJECTS, orient="row"),
-        records=len(rows) + len(rejects),
+        records=frame.height + len(rejects),
         latin1_lines=latin1,
     )
 
 
-def _records(body: bytes, width: int) -> Iterator[tuple[int, str, bool]]:
-    """Number, text and whether Latin-1, of each record; lines inside quotes belong together."""
+def _is_plain(record: bytes, width: int) -> bool:
+    return (
+        record.count(b",") == width - 1
+        and record.isascii()
+        and not any(special in record for special in (b'"', b"\0", b"\r"))
+    )
+
+
+def _cells(text: str, width: int) -> list[str]:
+    """The cells of a record; empty ones beyond the header's are left out.
+
+    Raises:
+        ValueError: The record is no row; the message says why.
+    """
+    if "\0" in text:
+        raise ValueError("the line has a NUL byte")
+    try:
+        cells = next(csv.reader([text], strict=True), [])
+    except csv.Error as error:
+        said = str(error).partition(" - ")[0]
+        raise ValueError(f"the line cannot be parsed: {said}") from error
+    while len(cells) > width and cells[-1] == "":
+        cells.pop()
+    if len(cells) != width:
+        raise ValueError(f"{len(cells)} cells where the header has {width}")
+    return cells
+
+
+def _records(body: bytes, width: int) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each record; lines inside quotes belong together."""
     lines = body.split(b"\n")
     at = 0
     while at < len(lines):
         end = _end_of_record(lines, at, width)
         record = b"\n".join(lines[at:end]).rstrip(b"\r")
         if record.strip():
-            yield at + 2, *_decoded(record)
+            yield at + 2, record
         at = end
 
 
@@ -178,9 +224,12 @@ def _end_of_record(lines: list[bytes], at: int, width: int) -> int:
     if lines[at].count(b'"') % 2:
         for end in range(at + 2, min(len(lines), at + _LONGEST_QUOTED_RECORD) + 1):
             if lines[end - 1].count(b'"') % 2:
-                text, _ = _decoded(b"\n".join(lines[at:end]))
-                whole = len(next(csv.reader(io.StringIO(text, newline="")), [])) == width
-                return end if whole else at + 1
+                text, _ = _decoded(b"\n".join(lines[at:end]).rstrip(b"\r"))
+                try:
+                    _cells(text, width)
+                except ValueError:
+                    break
+                return end
     return at + 1
 
 
@@ -228,14 +277,15 @@ def _base(dtype: ColumnType) -> type[pl.DataType]:
 def _whole_number(cell: pl.Expr) -> pl.Expr:
     """`114`, `+114`, ` 114 ` and `114.0`, as spreadsheets save it; anything else is null."""
     trimmed = cell.str.strip_chars().str.replace(r"\.0+$", "")
-    return pl.when(trimmed.str.contains(r"^[+-]?\d{1,20}$")).then(trimmed.str.strip_prefix("+"))
+    return pl.when(trimmed.str.contains(r"^[+-]?[0-9]{1,20}$")).then(trimmed.str.strip_prefix("+"))
 
 
 def _date(cell: pl.Expr) -> pl.Expr:
     """`2018-01-31`, and as spreadsheets save it, `2018/1/31` and `1/31/2018` (month first)."""
     trimmed = cell.str.strip_chars()
     patterns = ("%Y-%m-%d", "%Y/%m/%d", "%m/%d/%Y")
-    return pl.coalesce(trimmed.str.to_date(pattern, strict=False) for pattern in patterns)
+    dated = pl.when(trimmed.str.contains(_DATE)).then(trimmed)
+    return pl.coalesce(dated.str.to_date(pattern, strict=False) for pattern in patterns)
 
 
 def _boolean(cell: pl.Expr) -> pl.Expr:

@@ -63,7 +63,7 @@ BRONZE = pl.Schema(
 `_source` is archive/member, `_row` the line in it, `_extracted_at` when the file landed.
 """
 
-REJECTED = pl.Schema({**REJECTS, "file": pl.String, "run_id": pl.String, "month": pl.String})
+REJECTED = pl.Schema({"file": pl.String, **REJECTS, "run_id": pl.String, "month": pl.String})
 
 SILVER = pl.Schema(
     {
@@ -142,6 +142,8 @@ def read_day(data: bytes, month: str, source: str, extracted_at: datetime) -> Da
 
     Rows of other months and rows without a key are rejected.
     """
+    if b"\n" not in data:  # saved by a Mac of old, with carriage returns alone
+        data = data.replace(b"\r", b"\n")
     header = header_of(data)
     if refused := _header_problem(header):
         headless = refused.startswith("there is no header")
@@ -168,12 +170,16 @@ def read_day(data: bytes, month: str, source: str, extracted_at: datetime) -> Da
 
 def _header_problem(header: list[str]) -> str | None:
     if not header:
-        return "the file is empty"
-    if any(re.fullmatch(r"\d{4}-\d{2}-\d{2}", cell) for cell in header):
+        return "the first line is empty"
+    if any(re.fullmatch(r"\d{1,4}[-/]\d{1,2}[-/]\d{1,4}", cell) for cell in header):
         return "there is no header: the first line is data"
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        return f"the header has no column {', '.join(missing)}; it begins {', '.join(header[:6])}"
+        begins = ", ".join(header[:6])[:200]
+        return f"the header has no column {', '.join(missing)}; it begins {begins}"
+    ours = [name for name in header if name in _ADDED_COLUMNS or name == "month"]
+    if ours:
+        return f"the header has the column {', '.join(map(repr, ours))}, a name of the lakehouse's"
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         return f"the header has the column {', '.join(map(repr, twice))} more than once"
@@ -349,7 +355,7 @@ def monthly_failure_rates(silver: pl.LazyFrame, month: str) -> pl.DataFrame:
         .agg(pl.len().cast(pl.Int64).alias("drives"), pl.col("failure").sum().alias("failures"))
         .collect(engine="streaming")
     )
-    last = days["date"].max()
+    last = pl.lit(days["date"].max(), dtype=pl.Date)
     return _with_rate(
         days.group_by("model", "maker").agg(
             pl.col("drives").filter(pl.col("date") == last).sum().alias("drive_count"),

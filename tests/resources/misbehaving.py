@@ -22,6 +22,7 @@ class Page:
     headers: dict[str, str] = field(default_factory=dict)
     heads_allowed: bool = True
     ranges_obeyed: bool = True
+    if_range_obeyed: bool = True
     gzips_if_asked: bool = False
     failures: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     """Statuses and headers that the first requests get."""
@@ -112,6 +113,7 @@ def _handler(server: MisbehavingServer) -> type[BaseHTTPRequestHandler]:
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
             expected = self.headers["If-Range"]
             is_same = expected in (None, page.etag or page.last_modified)
+            is_same = is_same or not page.if_range_obeyed
             size = len(page.body)
             if not asked or not page.ranges_obeyed or not is_same:
                 return 200, {"Content-Length": str(page.announced or size)}, page.body

@@ -7,7 +7,6 @@ import stat
 import struct
 import tracemalloc
 import zipfile
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -133,13 +132,13 @@ def test_links_and_devices_are_refused(saved, kind):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(SourceRefusedError, match="'2018-01-01.csv', which is a link or a device"):
+    with pytest.raises(SourceRefusedError, match=r"'2018-01-01\.csv', which is a link or a device"):
         Archive(saved(buffer.getvalue()))
 
 
 def test_encrypted_members_are_refused(saved):
     path = saved(patched(zipped({"2018-01-01.csv": DAY}), CENTRAL_FLAGS, "<H", 1))
-    with pytest.raises(SourceRefusedError, match="'2018-01-01.csv', which is encrypted"):
+    with pytest.raises(SourceRefusedError, match=r"'2018-01-01\.csv', which is encrypted"):
         Archive(path)
 
 
@@ -151,7 +150,7 @@ def test_unsupported_compression_is_refused(saved):
 
 def test_one_basename_in_two_folders_is_refused(saved):
     path = saved(zipped({"a/2018-01-05.csv": DAY, "b/2018-01-05.csv": DAY * 2}))
-    with pytest.raises(SourceRefusedError, match="holds '2018-01-05.csv' more than once"):
+    with pytest.raises(SourceRefusedError, match=r"holds '2018-01-05\.csv' more than once"):
         Archive(path)
 
 
@@ -269,9 +268,3 @@ def test_whatever_is_overwritten_the_content_is_right_or_refused(tmp_path_factor
     finally:
         shutil.rmtree(path.parent)
     assert set(read.values()) <= set(SOUND.values()) | {b""}
-
-
-def test_crc_is_of_the_content(saved):
-    """The checksum that is verified is the directory's, over all of a member's bytes."""
-    content = zipped({"01.csv": DAY})
-    assert contents(saved(patched(content, CENTRAL_CRC, "<I", zlib.crc32(DAY)))) == {"01.csv": DAY}

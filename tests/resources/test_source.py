@@ -37,7 +37,7 @@ from lakehouse.resources.source import (
 )
 
 BODY = random.Random(1).randbytes(300_000)
-OTHER = random.Random(2).randbytes(310_000)
+OTHER = random.Random(2).randbytes(300_000)
 HTML = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
 QUICK = Retry(attempts=4, first=0.01, longest=0.05)
 TIMEOUT = httpx.Timeout(0.5)
@@ -244,12 +244,31 @@ def test_a_wrong_content_range_is_not_appended(source, server, content_range):
     assert server.ranges == [None, "bytes=100000-", None]
 
 
-@pytest.mark.parametrize("etags", [('"v1"', '"v2"'), ('W/"v1"', 'W/"v2"')])
-def test_two_versions_are_never_mixed(source, server, etags):
-    page = Page(BODY, etag=etags[0], cuts=[100_000], then=Page(OTHER, etag=etags[1]))
-    landed = land(source, server, page)
+@pytest.mark.parametrize("if_range_obeyed", [True, False])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"etag": '"v1"'}, {"etag": '"v2"'}),
+        ({"etag": 'W/"v1"'}, {"etag": 'W/"v2"'}),
+        ({"last_modified": "Wed, 01 Jan 2025 00:00:00 GMT"}, {"last_modified": "Thu, 02 Jan 2025"}),
+        ({"headers": {"X-Bz-File-Id": "4_z1"}}, {"headers": {"X-Bz-File-Id": "4_z2"}}),
+        ({}, {}),
+    ],
+    ids=["etag", "weak etag", "date", "file id", "nothing"],
+)
+def test_two_versions_are_never_mixed(source, server, first, second, if_range_obeyed):
+    bare = {"etag": None, "last_modified": None, "if_range_obeyed": if_range_obeyed}
+    then = Page(OTHER, **(bare | second))
+    landed = land(source, server, Page(BODY, **(bare | first), cuts=[100_000], then=then))
     assert landed.path.read_bytes() == OTHER
-    assert landed.etag == etags[1]
+    assert landed.etag == (then.etag or then.headers.get("X-Bz-File-Id"))
+
+
+def test_a_weak_etag_does_not_vouch_for_bytes(source, server):
+    page = Page(BODY, etag='W/"v1"', cuts=[100_000])
+    assert land(source, server, page).path.read_bytes() == BODY
+    assert server.ranges == [None, None]
+    assert not land(source, server).downloaded
 
 
 def test_a_part_of_an_older_version_is_not_continued(source, server):

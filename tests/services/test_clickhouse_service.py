@@ -70,6 +70,13 @@ def test_it_is_started_once_found_again_and_stopped(service: ClickHouseService) 
     assert not service.stop()
 
 
+def test_it_can_be_restarted_at_once(service: ClickHouseService) -> None:
+    for _ in range(3):
+        service.start()
+        service.stop()
+    assert service.start().running
+
+
 def test_it_survives_the_terminal_that_started_it(service: ClickHouseService) -> None:
     status = service.start()
     assert os.getsid(status.pid) == status.pid
@@ -190,17 +197,17 @@ def test_a_clickhouse_program_on_the_path_is_preferred(
     service: ClickHouseService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = chdb_library(service.settings.cache)
-    program = tmp_path / "bin" / "clickhouse"
+    program, called = tmp_path / "bin" / "clickhouse", tmp_path / "called"
     program.parent.mkdir()
     program.write_text(
-        '#!/bin/sh\n[ "$1" = server ] || exit 1\n'
+        f'#!/bin/sh\necho "$@" > {called}\n'
         f'exec {sys.executable} -m lakehouse.services.chdb_server {library} "${{2#*=}}"\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
-    assert service.command()[-3:-1] == [str(program), "server"]
     assert connect(service.start()).command("SELECT 1") == 1
+    assert called.read_text() == f"server --config-file={service.folder / 'config.xml'}\n"
 
 
 @pytest.fixture

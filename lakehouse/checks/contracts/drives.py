@@ -47,7 +47,8 @@ class DailySummary(pa.DataFrameModel):
     drive_failures: pl.Int64 = pa.Field(ge=0)
 
     @pa.dataframe_check
-    def failures_are_drives(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+    @classmethod
+    def failures_are_drives(cls, data: pa.PolarsData) -> pl.LazyFrame:
         """No more drives fail than there are."""
         return data.lazyframe.select(pl.col("drive_failures") <= pl.col("drive_count"))
 
@@ -72,7 +73,8 @@ class FailureRates(pa.DataFrameModel):
         unique = ["period", "period_start", "model"]  # noqa: RUF012
 
     @pa.dataframe_check
-    def interval_holds_the_rate(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+    @classmethod
+    def interval_holds_the_rate(cls, data: pa.PolarsData) -> pl.LazyFrame:
         """The rate lies in its interval."""
         return data.lazyframe.select(
             (pl.col("afr_low") <= pl.col("afr")) & (pl.col("afr") <= pl.col("afr_high"))

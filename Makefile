@@ -1,0 +1,47 @@
+# `make` alone lists the targets. On a machine with Python 3.11 to 3.13 and make, every target
+# first builds .venv from requirements.lock, which takes versions and hashes from there alone.
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test lint bench lock clean
+
+PYTHON ?= $(firstword $(foreach version,3.13 3.12 3.11,$(shell command -v python$(version))) python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+UV_VERSION := 0.13.8
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+install: $(STAMP) ## Build .venv from the lock; does nothing where it is up to date.
+
+$(STAMP): requirements.lock pyproject.toml
+	@echo "Building .venv from requirements.lock ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --allow-empty-requirements requirements.lock
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || true
+	@touch $@
+
+demo: install ## The main job: build all data sets from sample sources and show what came out.
+	@$(BIN)/lakehouse demo
+
+dev: install ## Dagster's UI with all assets, at http://127.0.0.1:3000.
+	@$(BIN)/dagster dev
+
+test: install ## All tests.
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: install ## Ruff and the type checker.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: install ## Measure us beside the original's way and beside the bare bound; prints ratios.
+	@$(BIN)/python -m benchmarks
+
+lock: install ## Resolve the dependencies anew.
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11 pyproject.toml --extra local --group dev -o requirements.lock
+
+clean: ## Remove what was built; the data below .lakehouse stays.
+	@rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,161 @@
+"""When drive stats run: jobs, the schedule, the sensors for publications and for the inbox."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from lakehouse.assets import drives
+from lakehouse.automation.inbox import build_inbox_sensor
+from lakehouse.errors import LakehouseError, NotPublishedError, SourceRefusedError
+from lakehouse.history import Materialization, latest_materializations
+from lakehouse.partitions import DRIVES_FIRST_MONTH, drives_months, drives_years
+from lakehouse.resources.drive_files import DriveFiles, archive_name, archive_url, days_of
+from lakehouse.resources.inbox import Taken
+from lakehouse.settings import Settings
+
+PUBLISHED_AFTER = timedelta(days=45)
+"""Backblaze has published every quarter within about six weeks of its end."""
+
+ARCHIVES_A_TICK = 8
+"""Publications asked after at a time; the whole history takes a few ticks."""
+
+monthly_assets = [a for a in drives.assets if a.partitions_def == drives_months]
+yearly_assets = [a for a in drives.assets if a.partitions_def == drives_years]
+
+month_job = dg.define_asset_job(
+    "drives_month",
+    selection=dg.AssetSelection.assets(*monthly_assets),
+    partitions_def=drives_months,
+    description="A month of drive stats, from the publisher's archive to ClickHouse.",
+)
+year_job = dg.define_asset_job(
+    "drives_year",
+    selection=dg.AssetSelection.assets(*yearly_assets),
+    partitions_def=drives_years,
+    description="A year of drive stats, from its months.",
+)
+
+
+@dg.schedule(
+    job=month_job,
+    cron_schedule="0 6 15 2,5,8,11 *",
+    description="Six weeks after a quarter, when it is published: its months that are not there.",
+)
+def drives_quarter(
+    context: dg.ScheduleEvaluationContext,
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Backstop of the sensor for publications: what is still missing fails, and people are told."""
+    made = latest_materializations(context.instance, drives.silver_drive_days.key)
+    months = [month for month in due_quarter(context.scheduled_execution_time) if month not in made]
+    if not months:
+        yield dg.SkipReason("The quarter that is due is there.")
+    for month in months:
+        yield dg.RunRequest(partition_key=month)
+
+
+def due_quarter(now: datetime) -> list[str]:
+    """The months of the latest quarter that ended long enough ago to be published."""
+    ended = (now - PUBLISHED_AFTER).date()
+    first_of_running = date(ended.year, 3 * ((ended.month - 1) // 3) + 1, 1)
+    last = first_of_running - timedelta(days=1)
+    return [f"{last.year}-{month:02d}" for month in range(last.month - 2, last.month + 1)]
+
+
+def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
+    """The sensors that watch the publisher and the inbox."""
+
+    @dg.sensor(job=month_job, minimum_interval_seconds=3600)
+    def drives_publications(
+        context: dg.SensorEvaluationContext, drive_files: dg.ResourceParam[DriveFiles]
+    ) -> dg.SensorResult:
+        """Materializes the months of archives that are new or were published again.
+
+        Off at first: it downloads from the publisher. Asks after the archives of the months that
+        are there, a few at a time, and after the one that would come next.
+        """
+        made = latest_materializations(context.instance, drives.archive.key)
+        archives = _archives_to_watch(sorted(made), drives_months.get_partition_keys())
+        start = int(context.cursor or 0) % max(len(archives), 1)
+        turn = (archives[start:] + archives[:start])[:ARCHIVES_A_TICK]
+        requests, observations, troubles = [], [], []
+        for name, months in turn:
+            landed = drive_files.source.landed(archive_url(months[0]), "drives")
+            try:
+                found = drive_files.source.probe(archive_url(months[0]))
+            except NotPublishedError:
+                continue
+            except LakehouseError as error:
+                troubles.append(str(error))
+                continue
+            if landed and found.is_same(landed.fingerprint):
+                continue
+            identity = found.etag or f"{found.last_modified}:{found.size}"
+            for month in months:
+                requests.append(
+                    dg.RunRequest(run_key=f"{month}:{name}:{identity}", partition_key=month)
+                )
+                if month in made:
+                    observations.append(
+                        dg.AssetObservation(
+                            drives.archive.key,
+                            partition=month,
+                            metadata={"etag": found.etag or "", "published_again": True},
+                        )
+                    )
+        said = f"Asked after {', '.join(name for name, _ in turn)}. {' '.join(troubles)}"
+        context.log.info(said)
+        return dg.SensorResult(
+            run_requests=requests,
+            asset_events=observations,
+            cursor=str(start + len(turn)),
+            skip_reason=None if requests else said,
+        )
+
+    inbox = build_inbox_sensor(
+        "drives", month_job.name, _months_of_file, settle_seconds=settings.inbox_settle_seconds
+    )
+    return [drives_publications, inbox]
+
+
+def source_is_current(settings: Settings) -> Callable[[str, Materialization], bool]:
+    """Tells whether publisher and inbox still have of a month what was materialized."""
+    drive_files = DriveFiles(settings)
+
+    def is_current(month: str, made: Materialization) -> bool:
+        return drive_files.is_current(month, str(made.metadata.get("source_version", "")))
+
+    return is_current
+
+
+def _archives_to_watch(made: Sequence[str], months: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The archives to ask after, each with the months that its publication would materialize.
+
+    Those of the months that are there, and, whole, the one after the newest of them; the newest
+    one of all where nothing is there yet.
+    """
+    newest = max(made, default=None)
+    coming = [month for month in months if newest is None or month > newest]
+    following = archive_name(coming[0 if newest else -1]) if coming else None
+    watched: dict[str, list[str]] = {}
+    for month in months:
+        name = archive_name(month)
+        if month in made or name == following:
+            watched.setdefault(name, []).append(month)
+    return list(watched.items())
+
+
+def _months_of_file(taken: Taken) -> list[str]:
+    """The months that a dropped file holds days of.
+
+    Raises:
+        SourceRefusedError: It holds none, or some that there cannot be.
+    """
+    months = sorted({f"{day:%Y-%m}" for day in days_of(taken)})
+    unknown = sorted(set(months) - set(drives_months.get_partition_keys()))
+    if unknown:
+        raise SourceRefusedError(
+            f"{taken.name} has days of {', '.join(unknown)}, and drive stats have whole months"
+            f" from {DRIVES_FIRST_MONTH} on: drop it again without them"
+        )
+    return months

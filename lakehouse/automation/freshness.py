@@ -1,0 +1,129 @@
+"""Which partitions are up to date, and what a month needs to become so.
+
+The rule is that of `make`: a partition is stale when its code has another version or something
+upstream was made after it, and failed when its latest attempt made nothing or a check that stops
+what is downstream failed on it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import dagster as dg
+
+from lakehouse.history import (
+    CheckResult,
+    Materialization,
+    failed_attempts,
+    failing_checks,
+    latest_materializations,
+)
+from lakehouse.partitions import months_of
+
+
+class State(StrEnum):
+    """How a partition of an asset stands."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class DatasetState:
+    """How the partitions of a data set's assets stand."""
+
+    states: dict[dg.AssetKey, dict[str, State]]
+    made: dict[dg.AssetKey, dict[str, Materialization]]
+    failing: list[CheckResult]
+    attempts: dict[dg.AssetKey, dict[str, str]]
+
+    def of(self, key: dg.AssetKey, partition: str) -> State:
+        """The state of one partition."""
+        return self.states[key].get(partition, State.MISSING)
+
+
+def dataset_state(
+    instance: dg.DagsterInstance,
+    assets: Sequence[dg.AssetsDefinition],
+    check_keys: Sequence[dg.AssetCheckKey],
+    partitions: Iterable[str] | None = None,
+    source_is_current: Callable[[str, Materialization], bool] | None = None,
+) -> DatasetState:
+    """How these assets, which stand before what depends on them, are.
+
+    Args:
+        instance: Whose event log is asked.
+        assets: All assets of the data set, each behind its dependencies.
+        check_keys: Their checks.
+        partitions: The partitions of interest; all where not given.
+        source_is_current: Tells for assets without dependencies whether the outside is still what
+            it was when they were made.
+    """
+    wanted = set(partitions) if partitions is not None else None
+    made = {asset.key: latest_materializations(instance, asset.key, wanted) for asset in assets}
+    attempts = {asset.key: failed_attempts(instance, asset.key) for asset in assets}
+    failing = failing_checks(instance, check_keys, wanted)
+    stopped: dict[dg.AssetKey, set[str]] = defaultdict(set)
+    for check in failing:
+        if check.stops:
+            stopped[check.asset_key].add(check.partition)
+    states: dict[dg.AssetKey, dict[str, State]] = {}
+    for asset in assets:
+        spec = asset.get_asset_spec()
+        states[asset.key] = {}
+        known = set(made[asset.key]) | set(attempts[asset.key])
+        for partition in known if wanted is None else known & wanted:
+            states[asset.key][partition] = _state(
+                partition,
+                made[asset.key].get(partition),
+                failed=partition in attempts[asset.key] or partition in stopped[asset.key],
+                code_version=spec.code_version,
+                upstream=[
+                    made[dep.asset_key][source]
+                    for dep in spec.deps
+                    for source in _upstream_partitions(partition, made[dep.asset_key])
+                ],
+                source_is_current=None if spec.deps else source_is_current,
+            )
+    return DatasetState(states, made, failing, attempts)
+
+
+def needed(
+    assets: Sequence[dg.AssetsDefinition], state: DatasetState, partition: str
+) -> list[dg.AssetKey]:
+    """The assets to materialize for a partition: what is not fresh, and what follows that."""
+    found: list[dg.AssetKey] = []
+    for asset in assets:
+        follows = any(dep.asset_key in found for dep in asset.get_asset_spec().deps)
+        if follows or state.of(asset.key, partition) is not State.FRESH:
+            found.append(asset.key)
+    return found
+
+
+def _state(
+    partition: str,
+    made: Materialization | None,
+    *,
+    failed: bool,
+    code_version: str | None,
+    upstream: Iterable[Materialization],
+    source_is_current: Callable[[str, Materialization], bool] | None,
+) -> State:
+    if failed:
+        return State.FAILED
+    if made is None:
+        return State.MISSING
+    if made.code_version != code_version or any(up.event > made.event for up in upstream):
+        return State.STALE
+    if source_is_current and not source_is_current(partition, made):
+        return State.STALE
+    return State.FRESH
+
+
+def _upstream_partitions(partition: str, upstream: dict[str, Materialization]) -> Iterable[str]:
+    """The upstream partitions that there are: the same one, or the months of a year."""
+    candidates = [partition, *(months_of(partition) if len(partition) == len("2018") else [])]
+    return [candidate for candidate in candidates if candidate in upstream]

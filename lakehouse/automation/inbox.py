@@ -1,0 +1,126 @@
+"""The sensor that takes files dropped into a data set's inbox and materializes their months."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+from pydantic import BaseModel
+
+from lakehouse.errors import SourceRefusedError
+from lakehouse.resources.inbox import Dropped, Inbox, Taken
+from lakehouse.resources.notifier import DeliveryError, Notifier
+
+
+class _Watched(BaseModel):
+    """A file in the inbox, and since when it has not changed."""
+
+    file: Dropped
+    since: float
+
+
+class _Cursor(BaseModel):
+    """The files that may still be written, and the last taken file that runs were asked for."""
+
+    watched: list[_Watched] = []
+    position: str = ""
+
+
+def build_inbox_sensor(
+    dataset: str,
+    job_name: str,
+    partitions_of: Callable[[Taken], list[str]],
+    settle_seconds: float,
+    now: Callable[[], float] = time.time,
+) -> dg.SensorDefinition:
+    """The sensor of a data set's inbox; it needs the resources `inboxes` and `notifier`.
+
+    A file is taken once it has not changed for `settle_seconds`, over two ticks at least. What was
+    taken and not asked for yet, because the daemon stopped in between, is asked for at the next
+    tick; run keys carry the time of taking, so the same file may be dropped again.
+
+    Args:
+        dataset: The data set; the inbox is the folder of that name.
+        job_name: The job that materializes a partition.
+        partitions_of: The partitions that a file serves; raises SourceRefusedError where none.
+        settle_seconds: How long a file must not have changed.
+        now: The clock.
+    """
+
+    @dg.sensor(
+        name=f"{dataset}_inbox",
+        job_name=job_name,
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Takes what is dropped into the inbox of {dataset}, materializes its months.",
+    )
+    def inbox_sensor(
+        context: dg.SensorEvaluationContext,
+        inboxes: dg.ResourceParam[dict[str, Inbox]],
+        notifier: dg.ResourceParam[Notifier],
+    ) -> dg.SensorResult:
+        inbox = inboxes[dataset]
+        cursor = _Cursor.model_validate_json(context.cursor or "{}")
+        since = {watched.file: watched.since for watched in cursor.watched}
+        watched = []
+        for file in inbox.look():
+            unchanged_since = since.get(file)
+            if unchanged_since is None or now() - unchanged_since < settle_seconds:
+                watched.append(_Watched(file=file, since=unchanged_since or now()))
+            elif not _take(context, inbox, notifier, file, partitions_of):
+                watched.append(_Watched(file=file, since=now()))
+        taken = [file for file in inbox.taken() if file.id > cursor.position]
+        position = taken[-1].id if taken else cursor.position
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(
+                    run_key=f"{file.id}:{partition}",
+                    partition_key=partition,
+                    tags={"lakehouse/file": file.name},
+                )
+                for file in taken
+                for partition in partitions_of(file)
+            ],
+            cursor=_Cursor(watched=watched, position=position).model_dump_json(),
+            skip_reason=None if taken else f"{len(watched)} files may still be written.",
+        )
+
+    return inbox_sensor
+
+
+def _take(
+    context: dg.SensorEvaluationContext,
+    inbox: Inbox,
+    notifier: Notifier,
+    file: Dropped,
+    partitions_of: Callable[[Taken], list[str]],
+) -> bool:
+    """Take a file, or refuse it and tell people; False where it has to wait for the next tick."""
+    copy = inbox.fetch(file)
+    if copy is None:
+        return False
+    try:
+        partitions_of(inbox.preview(file, copy))
+    except SourceRefusedError as error:
+        return _refuse(context, inbox, notifier, file, copy, str(error))
+    inbox.take(file, copy)
+    return True
+
+
+def _refuse(
+    context: dg.SensorEvaluationContext,
+    inbox: Inbox,
+    notifier: Notifier,
+    file: Dropped,
+    copy: Path,
+    reason: str,
+) -> bool:
+    try:
+        notifier.send(f"File refused: {file.name}", f"{reason}\nIt lies in the inbox's refused/.")
+    except DeliveryError as error:
+        context.log.warning(f"{error} The file stays in the inbox until then.")
+        copy.unlink()
+        return False
+    context.log.warning(reason)
+    inbox.refuse(file, copy, reason)
+    return True

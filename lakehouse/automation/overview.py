@@ -1,0 +1,65 @@
+"""How a data set stands, in figures: for `lakehouse status`."""
+
+from calendar import monthrange
+from collections import Counter
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.automation.datasets import Dataset
+from lakehouse.automation.freshness import State, dataset_state
+from lakehouse.resources.lake import Lake
+from lakehouse.settings import Settings
+
+
+def overview(instance: dg.DagsterInstance, dataset: Dataset, settings: Settings) -> dict[str, Any]:
+    """Partitions of every asset by state, failing checks, and the age of the newest data.
+
+    The publisher is not asked: an archive that was published again shows as stale once the sensor
+    for publications has seen it.
+    """
+    state = dataset_state(instance, dataset.assets, dataset.check_keys)
+    assets = []
+    for asset in dataset.assets:
+        states = Counter(state.states[asset.key].values())
+        partitions = asset.partitions_def.get_partition_keys() if asset.partitions_def else []
+        there = sorted(state.made[asset.key])
+        assets.append(
+            {
+                "asset": asset.key.to_user_string(),
+                "fresh": states[State.FRESH],
+                "stale": states[State.STALE],
+                "failed": states[State.FAILED],
+                "missing": len(partitions)
+                - states[State.FRESH]
+                - states[State.STALE]
+                - states[State.FAILED],
+                "newest": there[-1] if there else None,
+            }
+        )
+    newest = max(state.made[dataset.monthly[-1].key], default=None)
+    return {
+        "dataset": dataset.name,
+        "assets": assets,
+        "newest_data": newest,
+        "newest_data_age_days": _age(newest) if newest else None,
+        "failing_checks": [
+            {
+                "asset": check.asset_key.to_user_string(),
+                "check": check.name,
+                "partition": check.partition,
+                "stops": check.stops,
+                "sentence": check.sentence,
+            }
+            for check in state.failing
+        ],
+        "rows_rejected": sum(Lake(settings).row_counts(dataset.rejects).values()),
+    }
+
+
+def _age(month: str) -> int:
+    """Days since a month's last day."""
+    year, number = int(month[:4]), int(month[5:])
+    last = date(year, number, monthrange(year, number)[1])
+    return (datetime.now(UTC).date() - last).days

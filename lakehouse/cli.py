@@ -1,0 +1,324 @@
+"""The command `lakehouse`.
+
+Commands import what they need when they run, so that `--help` answers at once.
+"""
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lakehouse.errors import LakehouseError, UsageError
+
+if TYPE_CHECKING:
+    from lakehouse.automation.datasets import Dataset
+    from lakehouse.settings import Settings
+
+app = typer.Typer(
+    help="A lakehouse of public data sets: see docs/ for how things are done.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console(width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True)
+
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+
+
+class Format(StrEnum):
+    """How the answer to a query is shown."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="drives")]
+From = Annotated[str | None, typer.Option("--from", help="First month, as 2018-01.")]
+To = Annotated[str | None, typer.Option("--to", help="Last month, as 2018-03.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option(help="Leave the services running.")] = False,
+) -> None:
+    """Make sample sources, build all data sets from them, run all checks, show where to look."""
+    from lakehouse.demo import run_demo
+
+    run_demo(keep=keep, out=out, err=err)
+
+
+@app.command()
+def up() -> None:
+    """Start the local services; those that run already are left alone."""
+    from lakehouse.services.local import local_services
+
+    for service in local_services(_settings()):
+        with err.status(f"Starting {service.name} (the first time, its program is fetched) …"):
+            status = service.start()
+        out.print(f"{status.name} runs at {status.address}", highlight=False)
+
+
+@app.command()
+def down() -> None:
+    """Stop the local services; their data stays."""
+    from lakehouse.services.local import local_services
+
+    for service in local_services(_settings()):
+        out.print(f"{service.name} {'stopped' if service.stop() else 'was not running'}")
+
+
+@app.command()
+def ps(as_json: Json = False) -> None:
+    """Show the local services: whether they run, where, their data and their log."""
+    from lakehouse.services.local import local_services
+
+    statuses = [service.status() for service in local_services(_settings())]
+    if as_json:
+        _print_json([asdict(status) for status in statuses])
+        return
+    rows = [
+        (s.name, "running" if s.running else "stopped", s.pid or "", s.address, s.data, s.log)
+        for s in statuses
+    ]
+    _print_table(("service", "state", "pid", "address", "data", "log"), rows)
+
+
+@app.command()
+def backfill(
+    dataset: DatasetName,
+    first: From = None,
+    last: To = None,
+    select: Annotated[
+        str | None, typer.Option(help="Only these assets, in Dagster's selection syntax.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Materialize what is up to date as well.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Materialize months of a data set with all that depends on them, as far as not up to date."""
+    settings, known = _settings(), _dataset(dataset)
+    months = _months(known, first, last, default_all=False)
+    from lakehouse.automation.console import backfill_on
+
+    console = None if as_json else out
+    reports = backfill_on(settings, known, months, console, err, select=select, force=force)
+    if as_json:
+        _print_json([asdict(report) for report in reports])
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show how many partitions are there, missing, failed or stale, and which checks fail."""
+    from lakehouse.automation.datasets import DATASETS
+    from lakehouse.automation.overview import overview
+    from lakehouse.instance import open_instance
+
+    settings = _settings()
+    with open_instance(settings) as instance:
+        found = [
+            overview(instance, known, settings)
+            for known in ([_dataset(dataset)] if dataset else DATASETS.values())
+        ]
+    if as_json:
+        _print_json(found)
+        return
+    for data in found:
+        _print_table(
+            ("asset", "fresh", "stale", "failed", "missing", "newest"),
+            [
+                (a["asset"], a["fresh"], a["stale"], a["failed"], a["missing"], a["newest"] or "")
+                for a in data["assets"]
+            ],
+            title=f"{data['dataset']}, in months and years",
+        )
+        age = data["newest_data_age_days"]
+        if age is not None:
+            out.print(f"The newest data is of {data['newest_data']}, {age} days old.")
+        for check in data["failing_checks"]:
+            colour = "red" if check["stops"] else "yellow"
+            out.print(f"[{colour}]{check['asset']} {check['check']}[/]: {check['sentence']}")
+        if data["rows_rejected"]:
+            out.print(
+                f"{data['rows_rejected']:,} rows lie in the rejects: lakehouse rejects drives"
+            )
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help='Such as "SELECT * FROM …".')],
+    output: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TABLE,
+) -> None:
+    """Ask ClickHouse, with the account that can only read, what is published."""
+    from lakehouse.resources.clickhouse import ClickHouse
+
+    with err.status("Asking ClickHouse …"):
+        answer = ClickHouse(_settings()).query(sql)
+    if output is Format.JSON:
+        _print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
+    elif output is Format.CSV:
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(answer.columns)
+        writer.writerows(answer.rows)
+    else:
+        _print_table(answer.columns, answer.rows)
+
+
+@app.command()
+def rejects(
+    dataset: DatasetName,
+    first: From = None,
+    last: To = None,
+    limit: Annotated[int, typer.Option(help="Rows to show at most.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Show the rows that were rejected: file, line, reason and the raw text."""
+    import polars as pl
+
+    from lakehouse.resources.lake import Lake
+
+    known = _dataset(dataset)
+    months = _months(known, first, last, default_all=True)
+    found = (
+        Lake(_settings())
+        .scan(known.rejects)
+        .filter(pl.col("month").is_between(pl.lit(months[0]), pl.lit(months[-1])))
+        .sort("month", "file", "line")
+        .collect()
+    )
+    if as_json:
+        _print_json(found.head(limit).to_dicts())
+        return
+    if found.is_empty():
+        out.print("Nothing was rejected.")
+        return
+    raw = pl.col("raw").str.head(60) + pl.when(pl.col("raw").str.len_chars() > 60).then(
+        pl.lit(" …")
+    ).otherwise(pl.lit(""))
+    shown = found.head(limit).select("month", "file", "line", "reason", raw)
+    _print_table(shown.columns, shown.rows())
+    out.print(f"{min(limit, found.height):,} of {found.height:,} rejected rows.")
+
+
+@app.command()
+def replay(dataset: DatasetName, as_json: Json = False) -> None:
+    """Try the months with rejected rows again, once the cause is mended."""
+    from lakehouse.automation.console import backfill_on
+    from lakehouse.resources.lake import Lake
+
+    settings, known = _settings(), _dataset(dataset)
+    before = {m: n for m, n in Lake(settings).row_counts(known.rejects).items() if n}
+    if not before:
+        out.print("Nothing was rejected.")
+        return
+    console = None if as_json else out
+    reports = backfill_on(settings, known, sorted(before), console, err, force=True)
+    after = Lake(settings).row_counts(known.rejects)
+    left = sum(after.get(month, 0) for month in before)
+    if as_json:
+        _print_json({"before": sum(before.values()), "left": left})
+    else:
+        out.print(f"Of {sum(before.values()):,} rejected rows, {left:,} are rejected still.")
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; a mistake is one sentence on standard error, and exit code 1 or 2."""
+    from pydantic import ValidationError
+
+    try:
+        app()
+    except LakehouseError as error:
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        name = "_".join(str(part) for part in problem["loc"]).upper()
+        _fail(f"LAKEHOUSE_{name} cannot be used: {problem['msg']}", 2)
+    except KeyboardInterrupt:
+        _fail("Stopped. What was finished is kept; run the same command again to go on.", 130)
+    except Exception as error:
+        from lakehouse.assets.building import DISK_FULL, is_disk_full
+
+        if not is_disk_full(error):
+            raise
+        _fail(DISK_FULL, 1)
+
+
+def _fail(sentence: str, code: int) -> None:
+    err.print(f"[red]Error:[/] {sentence}", highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _settings() -> "Settings":
+    from lakehouse.settings import Settings
+
+    return Settings()
+
+
+def _dataset(name: str) -> "Dataset":
+    from lakehouse.automation.datasets import DATASETS
+
+    if name not in DATASETS:
+        raise UsageError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def _months(
+    dataset: "Dataset", first: str | None, last: str | None, *, default_all: bool
+) -> list[str]:
+    """The months that were asked for, or a sentence that says why they cannot be."""
+    known = dataset.months.get_partition_keys()
+    if first is None and not default_all:
+        raise UsageError("name the months: --from 2018-01 --to 2018-03")
+    first, last = first or known[0], last or first or known[-1]
+    for month in (first, last):
+        if not _MONTH.fullmatch(month):
+            raise UsageError(f"{month!r} is not a month; write it as 2018-01")
+        if month < known[0]:
+            raise UsageError(f"{dataset.name} begin with {known[0]}; there is no {month}")
+        if month > known[-1]:
+            raise UsageError(f"{month} is not over; the last whole month is {known[-1]}")
+    if first > last:
+        raise UsageError(f"--from {first} lies after --to {last}")
+    return [month for month in known if first <= month <= last]
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, default=_plain, indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    from decimal import Decimal
+
+    return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def _print_table(columns: Any, rows: Any, title: str | None = None) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(str(column), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The demonstration: sample sources, all data sets built from them, in a home of its own."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lakehouse.automation.console import backfill_on
+from lakehouse.automation.datasets import DATASETS
+from lakehouse.errors import LakehouseError
+from lakehouse.resources.clickhouse import ClickHouse
+from lakehouse.samples import DEMO_MONTHS, make_drive_archives
+from lakehouse.services.local import local_services
+from lakehouse.settings import Settings
+
+_QUERIES = {
+    "Drives and failures by year and brand": (
+        "SELECT year, brand, drive_count, drive_days, drive_failures"
+        " FROM drives.yearly_summary ORDER BY year, drive_days DESC LIMIT 1 BY year"
+    ),
+    "Models with the most failures in a quarter": (
+        "SELECT period_start, model, drive_days, failures, round(afr, 2) AS afr_per_cent,"
+        " concat(round(afr_low, 1), ' to ', round(afr_high, 1)) AS interval_95"
+        " FROM drives.failure_rates WHERE period = 'quarter' ORDER BY failures DESC LIMIT 5"
+    ),
+}
+
+
+def run_demo(*, keep: bool, out: Console, err: Console) -> None:
+    """Build everything from sample sources below `<home>/demo`, and show where to look.
+
+    The demo has a home of its own, so that made-up rows never mix with real ones.
+
+    Raises:
+        LakehouseError: A partition failed.
+    """
+    started = time.monotonic()
+    settings = _demo_settings()
+    _make_sources(settings, out)
+    services = local_services(settings)
+    try:
+        for service in services:
+            with err.status(f"Starting {service.name} (at first, its program is fetched) …"):
+                out.print(f"{service.name} runs at {service.start().address}", highlight=False)
+        reports = backfill_on(settings, DATASETS["drives"], DEMO_MONTHS, out, err)
+        _show_tables(settings, out)
+    finally:
+        if not keep:
+            for service in services:
+                service.stop()
+    if not all(report.ok for report in reports):
+        raise LakehouseError("the demo did not come out right: see the lines in red above")
+    checks = sum(report.checks_passed for report in reports)
+    built = sum(report.ran for report in reports)
+    out.print(
+        f"\n{built} of {len(reports)} partitions built, {checks} checks passed, in"
+        f" {time.monotonic() - started:.0f} s. The yellow lines are faults that the samples hold on"
+        " purpose.",
+        highlight=False,
+    )
+    _show_where_to_look(settings, keep, out)
+
+
+def _demo_settings() -> Settings:
+    """The settings of the demo's home; in the environment, since Dagster's storage reads them."""
+    home = Settings().state / "demo"
+    os.environ["LAKEHOUSE_HOME"] = str(home)
+    os.environ["LAKEHOUSE_SOURCE_MIRROR"] = str(home / "mirror")
+    for name in ("LAKEHOUSE_LAKE_URI", "LAKEHOUSE_CLICKHOUSE_URL", "LAKEHOUSE_INBOX"):
+        os.environ.pop(name, None)
+    os.environ["LAKEHOUSE_CLICKHOUSE_PORT"] = str(_free_port())
+    return Settings()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _make_sources(settings: Settings, out: Console) -> None:
+    mirror = Path(str(settings.source_mirror))
+    made = mirror / ".made"
+    if not made.exists():
+        make_drive_archives(mirror)
+        made.touch()
+    out.print(f"Sample archives, as the publisher has them: {mirror}", highlight=False)
+
+
+def _show_tables(settings: Settings, out: Console) -> None:
+    clickhouse = ClickHouse(settings)
+    for title, sql in _QUERIES.items():
+        answer = clickhouse.query(sql)
+        table = Table(*answer.columns, title=title, title_justify="left")
+        for row in answer.rows:
+            table.add_row(*map(str, row))
+        out.print(table)
+
+
+def _show_where_to_look(settings: Settings, keep: bool, out: Console) -> None:
+    home = os.path.relpath(settings.state)
+    out.print("\nLook around in the demo's home:", highlight=False)
+    for command, meaning in (
+        (f"export LAKEHOUSE_HOME={home} LAKEHOUSE_SOURCE_MIRROR={home}/mirror", ""),
+        ("lakehouse status", "what is there, and which checks fail"),
+        ("lakehouse rejects drives", "the lines that could not be used, and why"),
+        ('lakehouse query "SELECT * FROM drives.daily_summary LIMIT 5"', ""),
+        ("dagster dev", "the asset graph, its checks and its history"),
+    ):
+        out.print(f"  {command:<26} {meaning}", highlight=False, soft_wrap=True)
+    services = "run on; `lakehouse down` stops them" if keep else "are down again"
+    out.print(f"The services {services}. For your own data, see README.md.", highlight=False)
