@@ -4,6 +4,7 @@ Commands import what they need when they run, so that `--help` answers at once.
 """
 
 import json
+import math
 import re
 import sys
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from lakehouse.errors import LakehouseError, UsageError
 
@@ -29,6 +31,7 @@ out = Console(width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True)
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+_INTERRUPTED = 130
 
 
 class Format(StrEnum):
@@ -147,13 +150,20 @@ def status(
         )
         age = data["newest_data_age_days"]
         if age is not None:
-            out.print(f"The newest data is of {data['newest_data']}, {age} days old.")
+            _say(f"The newest data is of {data['newest_data']}, {age:,} days old.")
+        for asset, partitions in data["failed_partitions"].items():
+            _say(
+                f"[red]{asset}[/]: failed for {', '.join(partitions)}; backfill them again to see"
+                " why."
+            )
         for check in data["failing_checks"]:
             colour = "red" if check["stops"] else "yellow"
-            out.print(f"[{colour}]{check['asset']} {check['check']}[/]: {check['sentence']}")
+            sentence = escape(check["sentence"])
+            _say(f"[{colour}]{check['asset']} {check['check']}[/]: {sentence}")
         if data["rows_rejected"]:
-            out.print(
-                f"{data['rows_rejected']:,} rows lie in the rejects: lakehouse rejects drives"
+            _say(
+                f"{data['rows_rejected']:,} rejected rows: `lakehouse rejects {data['dataset']}`"
+                " shows them."
             )
 
 
@@ -184,7 +194,9 @@ def rejects(
     dataset: DatasetName,
     first: From = None,
     last: To = None,
-    limit: Annotated[int, typer.Option(help="Rows to show at most.")] = 100,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Rows at most; a table shows 100, JSON all.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the rows that were rejected: file, line, reason and the raw text."""
@@ -202,17 +214,18 @@ def rejects(
         .collect()
     )
     if as_json:
-        _print_json(found.head(limit).to_dicts())
+        _print_json((found if limit is None else found.head(limit)).to_dicts())
         return
     if found.is_empty():
-        out.print("Nothing was rejected.")
+        _say("Nothing was rejected.")
         return
+    limit = limit or 100
     raw = pl.col("raw").str.head(60) + pl.when(pl.col("raw").str.len_chars() > 60).then(
         pl.lit(" …")
     ).otherwise(pl.lit(""))
     shown = found.head(limit).select("month", "file", "line", "reason", raw)
     _print_table(shown.columns, shown.rows())
-    out.print(f"{min(limit, found.height):,} of {found.height:,} rejected rows.")
+    _say(f"{shown.height:,} of {found.height:,} rejected rows.")
 
 
 @app.command()
@@ -223,46 +236,75 @@ def replay(dataset: DatasetName, as_json: Json = False) -> None:
 
     settings, known = _settings(), _dataset(dataset)
     before = {m: n for m, n in Lake(settings).row_counts(known.rejects).items() if n}
-    if not before:
-        out.print("Nothing was rejected.")
-        return
-    console = None if as_json else out
-    reports = backfill_on(settings, known, sorted(before), console, err, force=True)
+    reports = []
+    if before:
+        console = None if as_json else out
+        reports = backfill_on(settings, known, sorted(before), console, err, force=True)
     after = Lake(settings).row_counts(known.rejects)
-    left = sum(after.get(month, 0) for month in before)
+    rows, left = sum(before.values()), sum(after.get(month, 0) for month in before)
     if as_json:
-        _print_json({"before": sum(before.values()), "left": left})
+        _print_json({"before": rows, "left": left})
+    elif rows:
+        _say(f"Of {rows:,} rejected rows, {left:,} are rejected still.")
     else:
-        out.print(f"Of {sum(before.values()):,} rejected rows, {left:,} are rejected still.")
+        _say("Nothing was rejected.")
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Run the command; a mistake is one sentence on standard error, and exit code 1 or 2."""
-    from pydantic import ValidationError
-
     try:
         app()
     except LakehouseError as error:
         _fail(str(error), 2 if isinstance(error, UsageError) else 1)
-    except ValidationError as error:
+    except KeyboardInterrupt:
+        _stopped()
+    except SystemExit as end:
+        # Typer makes this of a KeyboardInterrupt.
+        if end.code == _INTERRUPTED:
+            _stopped()
+        raise
+    except Exception as error:
+        _explain(error)
+        raise
+
+
+def _explain(error: Exception) -> None:
+    """End with one sentence where the settings or the machine are to blame."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from lakehouse.assets.building import DISK_FULL, is_disk_full
+
+    if isinstance(error, ValidationError):
         problem = error.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in problem["loc"]).upper()
         _fail(f"LAKEHOUSE_{name} cannot be used: {problem['msg']}", 2)
-    except KeyboardInterrupt:
-        _fail("Stopped. What was finished is kept; run the same command again to go on.", 130)
-    except Exception as error:
-        from lakehouse.assets.building import DISK_FULL, is_disk_full
-
-        if not is_disk_full(error):
-            raise
+    if isinstance(error, SettingsError):
+        field = re.search(r'field "(\w+)"', str(error))
+        name = f"LAKEHOUSE_{field[1].upper()}" if field else "a LAKEHOUSE_ variable"
+        _fail(f"{name} cannot be used: it is not JSON", 2)
+    if is_disk_full(error):
         _fail(DISK_FULL, 1)
+    home = str(_settings().state)
+    if isinstance(error, OSError) and str(error.filename or "").startswith(home):
+        _fail(
+            f"{error.filename} cannot be used ({error.strerror}): set LAKEHOUSE_HOME to a folder"
+            " that can be written",
+            1,
+        )
 
 
 def _fail(sentence: str, code: int) -> None:
-    err.print(f"[red]Error:[/] {sentence}", highlight=False, soft_wrap=True)
+    err.print(f"[red]Error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
     sys.exit(code)
+
+
+def _stopped() -> None:
+    sentence = "Stopped. What was finished is kept; run the same command again to go on."
+    err.print(f"[yellow]{sentence}[/]", highlight=False, soft_wrap=True)
+    sys.exit(_INTERRUPTED)
 
 
 def _settings() -> "Settings":
@@ -291,7 +333,9 @@ def _months(
         if not _MONTH.fullmatch(month):
             raise UsageError(f"{month!r} is not a month; write it as 2018-01")
         if month < known[0]:
-            raise UsageError(f"{dataset.name} begin with {known[0]}; there is no {month}")
+            raise UsageError(
+                f"there is no {month}: the first month of {dataset.name} is {known[0]}"
+            )
         if month > known[-1]:
             raise UsageError(f"{month} is not over; the last whole month is {known[-1]}")
     if first > last:
@@ -299,25 +343,50 @@ def _months(
     return [month for month in known if first <= month <= last]
 
 
+def _say(line: str) -> None:
+    out.print(line, highlight=False, soft_wrap=True)
+
+
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, default=_plain, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def _plain(value: Any) -> Any:
+    """The value as JSON knows it; what is no number becomes null, as in ClickHouse's own JSON."""
+    from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
-    return float(value) if isinstance(value, Decimal) else str(value)
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence | set) and not isinstance(value, bytes):
+        return [_plain(item) for item in value]
+    return str(value)
 
 
 def _print_table(columns: Any, rows: Any, title: str | None = None) -> None:
     from rich.table import Table
+    from rich.text import Text
 
+    rows = list(rows)
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(str(column), overflow="fold")
+    for number, column in enumerate(columns):
+        numeric = all(_is_number(row[number]) for row in rows)
+        table.add_column(Text(str(column)), overflow="fold", justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     out.print(table)
+
+
+def _is_number(cell: Any) -> bool:
+    from numbers import Number
+
+    return cell is None or isinstance(cell, Number)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,16 @@ def latest_materializations(
     return found
 
 
+def observed_since(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, made: Mapping[str, Materialization]
+) -> set[str]:
+    """The partitions that were observed after they were made: published again, that is."""
+    observed = instance.event_log_storage.get_latest_storage_id_by_partition(
+        asset_key, dg.DagsterEventType.ASSET_OBSERVATION, set(made)
+    )
+    return {partition for partition, event in observed.items() if event > made[partition].event}
+
+
 def latest_metadata(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition: str
 ) -> Mapping[str, Any]:

@@ -17,7 +17,6 @@ from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage
 
 from lakehouse.settings import Settings
 
@@ -51,6 +50,8 @@ class RunHistory(DagsterStorage, ConfigurableClass):
         settings = Settings()
         address = settings.dagster_postgres_url.get_secret_value()
         if address:
+            from dagster_postgres import DagsterPostgresStorage
+
             return DagsterPostgresStorage(
                 address, should_autocreate_tables=True, inst_data=inst_data
             )

@@ -65,12 +65,20 @@ def is_disk_full(error: BaseException) -> bool:
 def source_version(
     context: dg.AssetExecutionContext, upstream: dg.AssetsDefinition, partitions: Sequence[str]
 ) -> str:
-    """The hash of the landed files that these upstream partitions were made from."""
+    """The hash of the landed files that these upstream partitions were made from.
+
+    Raises:
+        LakehouseError: The one partition upstream was never made: nothing would pass for a month
+            without rows.
+    """
     versions = [
         str(metadata.get("source_version", ""))
         for partition in partitions
         if (metadata := latest_metadata(context.instance, upstream.key, partition))
     ]
+    if not versions and len(partitions) == 1:
+        name = upstream.key.to_user_string()
+        raise LakehouseError(f"there is no {name} of {partitions[0]}: materialize that first")
     if len(versions) == 1:
         return versions[0]
     return hashlib.sha256("\n".join(versions).encode()).hexdigest()

@@ -36,6 +36,7 @@ def build_published(
         clickhouse: dg.ResourceParam[ClickHouse],
     ) -> dg.MaterializeResult:
         partition = context.partition_key
+        source = source_version(context, gold, [partition])
         with lake.exclusive(publication.gold, f"{partition}.clickhouse"):
             frame = lake.scan(publication.gold, partition).collect()
             require_contract(publication.gold, partition, frame)
@@ -53,7 +54,7 @@ def build_published(
             | {
                 "rows_in": frame.height,
                 "rows_written": rows,
-                "source_version": source_version(context, gold, [partition]),
+                "source_version": source,
             }
         )
 

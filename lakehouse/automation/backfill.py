@@ -5,20 +5,24 @@ share the process, since starting one costs seconds.
 """
 
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
 import psutil
 
 from lakehouse.automation.datasets import Dataset
-from lakehouse.automation.freshness import DatasetState, dataset_state, needed
+from lakehouse.automation.freshness import DatasetState, dataset_state, held_back, needed
 from lakehouse.partitions import months_of
 from lakehouse.settings import Settings
 
 _PROCESS_TAG = "lakehouse/process"
+
+_CLOCK_SET = 60.0
+"""Seconds that two readings of when a process began may lie apart."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,15 @@ class Backfill:
         keys = [a.key for a in assets] if self._force else needed(assets, state, partition)
         if self._selection is not None:
             keys = [key for key in keys if key in self._selection]
+        held = held_back(assets, state, partition, keys)
+        withheld = [
+            f"{key.to_user_string()} is not made from what failed a check: {check.sentence}"
+            for key, checks in held.items()
+            for check in checks
+        ]
+        keys = [key for key in keys if key not in held]
         if not keys:
-            return Report(partition, ok=True, ran=False)
+            return Report(partition, ok=not withheld, ran=False, errors=withheld)
         started = time.monotonic()
         result = self._job.execute_in_process(
             partition_key=partition,
@@ -101,26 +112,31 @@ class Backfill:
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={_PROCESS_TAG: _this_process()},
         )
-        return _report(result, partition, time.monotonic() - started)
+        report = _report(result, partition, time.monotonic() - started)
+        return replace(report, ok=report.ok and not withheld, errors=[*report.errors, *withheld])
 
 
 def report_killed_runs(instance: dg.DagsterInstance) -> None:
     """Mark the runs of backfills that were killed as failed; nobody else would."""
-    started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-    for run in started:
+    begun = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=begun)):
         process = run.tags.get(_PROCESS_TAG)
         if process and not _is_alive(process):
             instance.report_run_failed(run, "The process of this run was killed; run it again.")
 
 
 def _this_process() -> str:
-    return f"{os.getpid()}:{psutil.Process().create_time()}"
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time()}"
 
 
 def _is_alive(process: str) -> bool:
-    pid, created = process.split(":")
+    """Whether a process may still be there; those of other machines that share the history are."""
+    host, pid, created = process.rsplit(":", 2)
+    if host != socket.gethostname():
+        return True
     try:
-        return psutil.Process(int(pid)).create_time() == float(created)
+        # Another process reads another time when the clock was set in between.
+        return abs(psutil.Process(int(pid)).create_time() - float(created)) < _CLOCK_SET
     except psutil.NoSuchProcess:
         return False
 

@@ -1,5 +1,8 @@
 """How a backfill shows on a terminal: a progress bar, and a line for each partition."""
 
+import logging
+import signal
+import socket
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -22,6 +25,11 @@ from lakehouse.errors import UsageError
 from lakehouse.instance import open_instance
 from lakehouse.resources.drive_files import DriveFiles
 from lakehouse.settings import Settings
+
+# A connection that is closed while somebody presses Ctrl-C would print a traceback.
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+
+_WHAT = "Months and years"
 
 
 def backfill_on(
@@ -47,10 +55,16 @@ def backfill_on(
 
     Raises:
         UsageError: The selection cannot be used.
+        KeyboardInterrupt: It was stopped with Ctrl-C, or ended with SIGTERM.
     """
     selection = _selected(dataset, select) if select is not None else None
     reports = []
-    with open_instance(settings) as instance, BackfillConsole(out, err, len(months)) as console:
+    partitions = len(months) + len({month[:4] for month in months})
+    with (
+        open_instance(settings) as instance,
+        _Interrupts() as interrupts,
+        BackfillConsole(out, err, partitions) as console,
+    ):
         definitions = build_definitions(
             settings, drive_files=DriveFiles(settings, console.downloading)
         )
@@ -58,25 +72,62 @@ def backfill_on(
             settings, instance, definitions, dataset, force=force, selection=selection
         )
         for report in backfill.run(months):
-            reports.append(report)
-            console.show(dataset.name, report)
+            stopped = interrupts.came()
+            if report.ok or not stopped:
+                reports.append(report)
+                console.show(dataset.name, report)
+            if stopped:
+                raise KeyboardInterrupt
     return reports
 
 
 def _selected(dataset: Dataset, select: str) -> set[dg.AssetKey]:
+    known = {asset.key for asset in dataset.assets}
     try:
-        selection = dg.AssetSelection.from_string(select).resolve(dataset.assets)
-    except dg.DagsterError as error:
-        raise UsageError(f"--select {select!r} cannot be used: {error}") from error
+        selection = dg.AssetSelection.from_string(select).resolve(dataset.assets) & known
+    except dg.DagsterError:
+        selection = set()
     if not selection:
-        raise UsageError(f"--select {select!r} selects no asset of {dataset.name}")
+        raise UsageError(
+            f"--select {select!r} selects no asset of {dataset.name}; write it as in Dagster's UI,"
+            f" such as 'key:\"{dataset.assets[-1].key.to_user_string()}\"' or"
+            f" 'group:{dataset.name} and kind:clickhouse'"
+        )
     return set(selection)
+
+
+class _Interrupts:
+    """Tells whether a signal came that asks to stop.
+
+    While Dagster executes a run it handles these signals itself: it marks the run as failed, and
+    nobody else would know.
+    """
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._before)
+        self._reader.close()
+        self._writer.close()
+
+    def came(self) -> bool:
+        """Whether one came since this was asked last."""
+        try:
+            received = self._reader.recv(4096)
+        except BlockingIOError:
+            return False
+        return signal.SIGINT in received or signal.SIGTERM in received
 
 
 class BackfillConsole:
     """Progress on standard error, results on standard output."""
 
-    def __init__(self, out: Console | None, err: Console, months: int):
+    def __init__(self, out: Console | None, err: Console, partitions: int):
         self._out = out
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -86,7 +137,7 @@ class BackfillConsole:
             console=err,
             transient=True,
         )
-        self._task = self._progress.add_task("Months", total=months)
+        self._task = self._progress.add_task(_WHAT, total=partitions)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -107,7 +158,7 @@ class BackfillConsole:
 
     def show(self, dataset: str, report: Report) -> None:
         """A line for a partition: rows in, written, rejected, dropped, checks; then what failed."""
-        self._progress.update(self._task, advance=1, description="Months")
+        self._progress.update(self._task, advance=1, description=_WHAT)
         if self._out is None:
             return
         lines = [_line(dataset, report)]
@@ -119,7 +170,7 @@ class BackfillConsole:
 
 def _line(dataset: str, report: Report) -> str:
     name = f"{dataset} {report.partition:<7}"
-    if not report.ran:
+    if not report.ran and report.ok:
         return f"[dim]{name}  up to date[/]"
     counts = [
         f"{count:>9,} {what}"
@@ -131,8 +182,21 @@ def _line(dataset: str, report: Report) -> str:
         )
         if count is not None
     ]
-    failed = f", {report.checks_failed} failed" if report.checks_failed else ""
-    counts.append(f"{report.checks_passed} checks passed{failed}")
+    counts += _checks(report)
     colour = "red" if not report.ok else "yellow" if report.warnings else "green"
     mark = "failed" if not report.ok else "ok"
-    return f"[{colour}]{name}  {mark:<6}[/]  {'  '.join(counts)}  {report.seconds:.1f} s"
+    if report.ran:
+        counts.append(f"{report.seconds:.1f} s")
+    return f"[{colour}]{name}  {mark:<6}[/]  {'  '.join(counts)}".rstrip()
+
+
+def _checks(report: Report) -> list[str]:
+    """How many checks passed, only warn, or stopped what follows."""
+    warned = len(report.warnings)
+    counts = (
+        (report.checks_passed, "passed"),
+        (warned, "warned"),
+        (report.checks_failed - warned, "failed"),
+    )
+    said = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return [f"checks: {said}"] if said else []

@@ -1,9 +1,11 @@
 """When drive stats run: jobs, the schedule, the sensors for publications and for the inbox."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 
 import dagster as dg
+import httpx
 
 from lakehouse.assets import drives
 from lakehouse.automation.inbox import build_inbox_sensor
@@ -12,6 +14,7 @@ from lakehouse.history import Materialization, latest_materializations
 from lakehouse.partitions import DRIVES_FIRST_MONTH, drives_months, drives_years
 from lakehouse.resources.drive_files import DriveFiles, archive_name, archive_url, days_of
 from lakehouse.resources.inbox import Taken
+from lakehouse.resources.source import Fingerprint, Retry, Source
 from lakehouse.settings import Settings
 
 PUBLISHED_AFTER = timedelta(days=45)
@@ -20,19 +23,20 @@ PUBLISHED_AFTER = timedelta(days=45)
 ARCHIVES_A_TICK = 8
 """Publications asked after at a time; the whole history takes a few ticks."""
 
+_SECONDS_A_TICK = 30
+_TIMEOUT = httpx.Timeout(5.0)
+
 monthly_assets = [a for a in drives.assets if a.partitions_def == drives_months]
 yearly_assets = [a for a in drives.assets if a.partitions_def == drives_years]
 
 month_job = dg.define_asset_job(
     "drives_month",
     selection=dg.AssetSelection.assets(*monthly_assets),
-    partitions_def=drives_months,
     description="A month of drive stats, from the publisher's archive to ClickHouse.",
 )
 year_job = dg.define_asset_job(
     "drives_year",
     selection=dg.AssetSelection.assets(*yearly_assets),
-    partitions_def=drives_years,
     description="A year of drive stats, from its months.",
 )
 
@@ -51,7 +55,10 @@ def drives_quarter(
     if not months:
         yield dg.SkipReason("The quarter that is due is there.")
     for month in months:
-        yield dg.RunRequest(partition_key=month)
+        # Without a key of its own, Dagster takes the second request for the first once more.
+        yield dg.RunRequest(
+            run_key=f"{context.scheduled_execution_time:%Y-%m-%d}:{month}", partition_key=month
+        )
 
 
 def due_quarter(now: datetime) -> list[str]:
@@ -65,10 +72,16 @@ def due_quarter(now: datetime) -> list[str]:
 def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """The sensors that watch the publisher and the inbox."""
 
+    # Asked once and not for long: Dagster ends a tick after 60 s, and the next one is due anyway.
+    publisher = Source(
+        settings.state / "landing",
+        settings.source_mirror,
+        retry=Retry(attempts=1),
+        timeout=_TIMEOUT,
+    )
+
     @dg.sensor(job=month_job, minimum_interval_seconds=3600)
-    def drives_publications(
-        context: dg.SensorEvaluationContext, drive_files: dg.ResourceParam[DriveFiles]
-    ) -> dg.SensorResult:
+    def drives_publications(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         """Materializes the months of archives that are new or were published again.
 
         Off at first: it downloads from the publisher. Asks after the archives of the months that
@@ -78,20 +91,25 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         archives = _archives_to_watch(sorted(made), drives_months.get_partition_keys())
         start = int(context.cursor or 0) % max(len(archives), 1)
         turn = (archives[start:] + archives[:start])[:ARCHIVES_A_TICK]
-        requests, observations, troubles = [], [], []
+        requests, observations, said = [], [], []
+        deadline = time.monotonic() + _SECONDS_A_TICK
+        asked = 0
         for name, months in turn:
-            landed = drive_files.source.landed(archive_url(months[0]), "drives")
+            if time.monotonic() > deadline:
+                break
+            asked += 1
+            said.append(f"Asked after {name}.")
             try:
-                found = drive_files.source.probe(archive_url(months[0]))
+                found = publisher.probe(archive_url(months[0]))
             except NotPublishedError:
                 continue
             except LakehouseError as error:
-                troubles.append(str(error))
-                continue
-            if landed and found.is_same(landed.fingerprint):
+                said.append(str(error))
                 continue
             identity = found.etag or f"{found.last_modified}:{found.size}"
             for month in months:
+                if month in made and found.is_same(_fingerprint(made[month])):
+                    continue
                 requests.append(
                     dg.RunRequest(run_key=f"{month}:{name}:{identity}", partition_key=month)
                 )
@@ -103,19 +121,24 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
                             metadata={"etag": found.etag or "", "published_again": True},
                         )
                     )
-        said = f"Asked after {', '.join(name for name, _ in turn)}. {' '.join(troubles)}"
-        context.log.info(said)
+        context.log.info(" ".join(said))
         return dg.SensorResult(
             run_requests=requests,
             asset_events=observations,
-            cursor=str(start + len(turn)),
-            skip_reason=None if requests else said,
+            cursor=str(start + asked),
+            skip_reason=None if requests else " ".join(said),
         )
 
     inbox = build_inbox_sensor(
         "drives", month_job.name, _months_of_file, settle_seconds=settings.inbox_settle_seconds
     )
-    return [drives_publications, inbox]
+    years = dg.AutomationConditionSensorDefinition(
+        "drives_years",
+        target=dg.AssetSelection.assets(*yearly_assets),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Materializes a year when its months were.",
+    )
+    return [drives_publications, inbox, years]
 
 
 def source_is_current(settings: Settings) -> Callable[[str, Materialization], bool]:
@@ -126,6 +149,15 @@ def source_is_current(settings: Settings) -> Callable[[str, Materialization], bo
         return drive_files.is_current(month, str(made.metadata.get("source_version", "")))
 
     return is_current
+
+
+def _fingerprint(made: Materialization) -> Fingerprint:
+    """The version of the archive that a month was made from.
+
+    Not that of the landed archive: another month may have landed a newer one since.
+    """
+    etag, modified = made.metadata.get("etag"), made.metadata.get("last_modified")
+    return Fingerprint(made.metadata.get("size_bytes"), etag or None, modified or None)
 
 
 def _archives_to_watch(made: Sequence[str], months: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -1,8 +1,8 @@
 """Which partitions are up to date, and what a month needs to become so.
 
-The rule is that of `make`: a partition is stale when its code has another version or something
-upstream was made after it, and failed when its latest attempt made nothing or a check that stops
-what is downstream failed on it.
+The rule is that of `make`: a partition is stale when its code has another version, or something
+upstream was made or published again after it, and failed when its latest attempt made nothing or a
+check that stops what is downstream failed on it.
 """
 
 from collections import defaultdict
@@ -18,6 +18,7 @@ from lakehouse.history import (
     failed_attempts,
     failing_checks,
     latest_materializations,
+    observed_since,
 )
 from lakehouse.partitions import months_of
 
@@ -74,12 +75,16 @@ def dataset_state(
     for asset in assets:
         spec = asset.get_asset_spec()
         states[asset.key] = {}
+        published_again = (
+            set() if spec.deps else observed_since(instance, asset.key, made[asset.key])
+        )
         known = set(made[asset.key]) | set(attempts[asset.key])
         for partition in known if wanted is None else known & wanted:
             states[asset.key][partition] = _state(
                 partition,
                 made[asset.key].get(partition),
                 failed=partition in attempts[asset.key] or partition in stopped[asset.key],
+                published_again=partition in published_again,
                 code_version=spec.code_version,
                 upstream=[
                     made[dep.asset_key][source]
@@ -103,11 +108,37 @@ def needed(
     return found
 
 
+def held_back(
+    assets: Sequence[dg.AssetsDefinition],
+    state: DatasetState,
+    partition: str,
+    keys: Sequence[dg.AssetKey],
+) -> dict[dg.AssetKey, list[CheckResult]]:
+    """Of these assets, those made from what failed a check and would not be made anew with them.
+
+    Within a run Dagster sees to it that a failed check stops what follows; across runs nobody
+    does. With each, the checks that hold it back; none where it follows another one held back.
+    """
+    held: dict[dg.AssetKey, list[CheckResult]] = {}
+    for asset in (asset for asset in assets if asset.key in keys):
+        deps = {dep.asset_key for dep in asset.get_asset_spec().deps}
+        beside = deps - set(keys)
+        failing = [
+            check
+            for check in state.failing
+            if check.stops and check.asset_key in beside and check.partition in _sources(partition)
+        ]
+        if failing or deps & set(held):
+            held[asset.key] = failing
+    return held
+
+
 def _state(
     partition: str,
     made: Materialization | None,
     *,
     failed: bool,
+    published_again: bool,
     code_version: str | None,
     upstream: Iterable[Materialization],
     source_is_current: Callable[[str, Materialization], bool] | None,
@@ -116,7 +147,9 @@ def _state(
         return State.FAILED
     if made is None:
         return State.MISSING
-    if made.code_version != code_version or any(up.event > made.event for up in upstream):
+    if published_again or made.code_version != code_version:
+        return State.STALE
+    if any(up.event > made.event for up in upstream):
         return State.STALE
     if source_is_current and not source_is_current(partition, made):
         return State.STALE
@@ -125,5 +158,8 @@ def _state(
 
 def _upstream_partitions(partition: str, upstream: dict[str, Materialization]) -> Iterable[str]:
     """The upstream partitions that there are: the same one, or the months of a year."""
-    candidates = [partition, *(months_of(partition) if len(partition) == len("2018") else [])]
-    return [candidate for candidate in candidates if candidate in upstream]
+    return [candidate for candidate in _sources(partition) if candidate in upstream]
+
+
+def _sources(partition: str) -> list[str]:
+    return [partition, *(months_of(partition) if len(partition) == len("2018") else [])]

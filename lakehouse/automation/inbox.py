@@ -17,6 +17,8 @@ class _Watched(BaseModel):
 
     file: Dropped
     since: float
+    untold: tuple[int, ...] | None = None
+    """The addresses that did not take the message that it is refused; the others know."""
 
 
 class _Cursor(BaseModel):
@@ -61,14 +63,16 @@ def build_inbox_sensor(
     ) -> dg.SensorResult:
         inbox = inboxes[dataset]
         cursor = _Cursor.model_validate_json(context.cursor or "{}")
-        since = {watched.file: watched.since for watched in cursor.watched}
+        known = {watched.file: watched for watched in cursor.watched}
         watched = []
         for file in inbox.look():
-            unchanged_since = since.get(file)
-            if unchanged_since is None or now() - unchanged_since < settle_seconds:
-                watched.append(_Watched(file=file, since=unchanged_since or now()))
-            elif not _take(context, inbox, notifier, file, partitions_of):
+            seen = known.get(file)
+            if seen is None:
                 watched.append(_Watched(file=file, since=now()))
+            elif now() - seen.since < settle_seconds:
+                watched.append(seen)
+            elif not _take(context, inbox, notifier, seen, partitions_of):
+                watched.append(seen.model_copy(update={"since": now()}))
         taken = [file for file in inbox.taken() if file.id > cursor.position]
         position = taken[-1].id if taken else cursor.position
         return dg.SensorResult(
@@ -92,17 +96,23 @@ def _take(
     context: dg.SensorEvaluationContext,
     inbox: Inbox,
     notifier: Notifier,
-    file: Dropped,
+    seen: _Watched,
     partitions_of: Callable[[Taken], list[str]],
 ) -> bool:
     """Take a file, or refuse it and tell people; False where it has to wait for the next tick."""
-    copy = inbox.fetch(file)
+    file = seen.file
+    try:
+        copy = inbox.fetch(file)
+    except OSError as error:
+        # Others must not wait for a file that cannot be read.
+        context.log.error(f"{file.name} cannot be copied out of the inbox: {error}")
+        return False
     if copy is None:
         return False
     try:
         partitions_of(inbox.preview(file, copy))
     except SourceRefusedError as error:
-        return _refuse(context, inbox, notifier, file, copy, str(error))
+        return _refuse(context, inbox, notifier, seen, copy, str(error))
     inbox.take(file, copy)
     return True
 
@@ -111,15 +121,21 @@ def _refuse(
     context: dg.SensorEvaluationContext,
     inbox: Inbox,
     notifier: Notifier,
-    file: Dropped,
+    seen: _Watched,
     copy: Path,
     reason: str,
 ) -> bool:
+    file = seen.file
     try:
-        notifier.send(f"File refused: {file.name}", f"{reason}\nIt lies in the inbox's refused/.")
+        notifier.send(
+            f"File refused: {file.name}",
+            f"{reason}\nIt lies in the inbox's refused/.",
+            seen.untold,
+        )
     except DeliveryError as error:
         context.log.warning(f"{error} The file stays in the inbox until then.")
         copy.unlink()
+        seen.untold = error.undelivered
         return False
     context.log.warning(reason)
     inbox.refuse(file, copy, reason)

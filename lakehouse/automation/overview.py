@@ -21,10 +21,16 @@ def overview(instance: dg.DagsterInstance, dataset: Dataset, settings: Settings)
     """
     state = dataset_state(instance, dataset.assets, dataset.check_keys)
     assets = []
+    failed: dict[str, list[str]] = {}
+    told: set[str] = set()
     for asset in dataset.assets:
         states = Counter(state.states[asset.key].values())
         partitions = asset.partitions_def.get_partition_keys() if asset.partitions_def else []
         there = sorted(state.made[asset.key])
+        here = {p for p, how in state.states[asset.key].items() if how is State.FAILED} - told
+        told |= here
+        if here:
+            failed[asset.key.to_user_string()] = sorted(here)
         assets.append(
             {
                 "asset": asset.key.to_user_string(),
@@ -44,6 +50,8 @@ def overview(instance: dg.DagsterInstance, dataset: Dataset, settings: Settings)
         "assets": assets,
         "newest_data": newest,
         "newest_data_age_days": _age(newest) if newest else None,
+        # Where each failed first; what follows it failed with it.
+        "failed_partitions": failed,
         "failing_checks": [
             {
                 "asset": check.asset_key.to_user_string(),

@@ -21,11 +21,17 @@ class Finding:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        values = ", ".join(
-            dict.fromkeys(str(example.get(self.column, "")) for example in self.examples)
-        )
+        values = ", ".join(dict.fromkeys(self._values()))
         rows = f"{self.count:,} row{'s' if self.count != 1 else ''}" if self.count else "the table"
         return f"{rows}: {self.column} breaks {self.rule}" + (f" ({values})" if values else "")
+
+    def _values(self) -> list[str]:
+        """The bad values; for a rule of several columns, those of the first row."""
+        if not self.examples or self.column in self.examples[0]:
+            return [str(example[self.column]) or "''" for example in self.examples]
+        row, several = self.examples[0], self.column.split(" and ")
+        named = [name for name in row if name in several] or list(row)
+        return [f"{name} {row[name]}" for name in named]
 
 
 @dataclass
@@ -76,16 +82,19 @@ def examine(
             )
             known.count += finding.count
             known.examples += finding.examples[: EXAMPLES - len(known.examples)]
+    missing = [name for name in expected if name not in found]
+    mistyped = {
+        name: (str(dtype), str(found[name]))
+        for name, dtype in expected.items()
+        if name in found and found[name] != dtype
+    }
     return Verdict(
         rows=rows,
-        findings=list(findings.values()),
-        missing=[name for name in expected if name not in found],
+        # What pandera says of the table then follows from this, in other words.
+        findings=[f for f in findings.values() if f.count or not (missing or mistyped)],
+        missing=missing,
         extra=[name for name in found if name not in expected],
-        mistyped={
-            name: (str(dtype), str(found[name]))
-            for name, dtype in expected.items()
-            if name in found and found[name] != dtype
-        },
+        mistyped=mistyped,
     )
 
 

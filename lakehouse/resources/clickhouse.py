@@ -82,6 +82,7 @@ class ClickHouse:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._connections: dict[str, tuple[str, Client]] = {}
 
     @contextmanager
     def client(self, run_id: str = "") -> Iterator[Client]:
@@ -191,26 +192,21 @@ class ClickHouse:
     def _connect(
         self, variables: str, user: str, password: SecretStr, run_id: str
     ) -> Iterator[Client]:
-        address = self._settings.clickhouse_url or ClickHouseService(self._settings).start().address
-        url = _ADDRESS.fullmatch(address)
-        if url is None:
-            raise UsageError(
-                "LAKEHOUSE_CLICKHOUSE_URL must be an address with a port and without an account, "
-                "such as https://clickhouse.example.org:8443."
-            )
+        """The account's connection, kept open: opening one costs more than a small table does.
+
+        One that does not answer is opened anew, which starts the local service where it is down.
+        """
+        address, client = self._connections.get(user, (self._settings.clickhouse_url, None))
+        if client is not None and not client.ping():
+            address, client = self._settings.clickhouse_url, None
+        if address is None:
+            address = ClickHouseService(self._settings).start().address
         try:
-            with clickhouse_connect.get_client(
-                interface=url["scheme"],
-                host=url["host"],
-                port=int(url["port"]),
-                username=user,
-                password=password.get_secret_value(),
-                # Without a session, queries of one client may run at the same time.
-                autogenerate_session_id=False,
-                settings={"log_comment": f"lakehouse {run_id}"},
-                pool_mgr=_LOOPBACK_POOL if self._settings.clickhouse_url is None else None,
-            ) as client:
-                yield client
+            if client is None:
+                client = self._opened(address, user, password)
+                self._connections[user] = (address, client)
+            client.set_client_setting("log_comment", f"lakehouse {run_id}")
+            yield client
         except DatabaseError as error:
             if error.code in _AUTHENTICATION_CODES:
                 raise LakehouseError(
@@ -223,6 +219,24 @@ class ClickHouse:
                     "start it with `lakehouse up` or check LAKEHOUSE_CLICKHOUSE_URL."
                 ) from error
             raise
+
+    def _opened(self, address: str, user: str, password: SecretStr) -> Client:
+        url = _ADDRESS.fullmatch(address)
+        if url is None:
+            raise UsageError(
+                "LAKEHOUSE_CLICKHOUSE_URL must be an address with a port and without an account, "
+                "such as https://clickhouse.example.org:8443."
+            )
+        return clickhouse_connect.get_client(
+            interface=url["scheme"],
+            host=url["host"],
+            port=int(url["port"]),
+            username=user,
+            password=password.get_secret_value(),
+            # Without a session, queries of one client may run at the same time.
+            autogenerate_session_id=False,
+            pool_mgr=_LOOPBACK_POOL if self._settings.clickhouse_url is None else None,
+        )
 
 
 def _ensure_table(client: Client, table: Table) -> None:

@@ -66,7 +66,10 @@ class Inbox:
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
             with (
-                self._fs.open_input_stream(f"{self._folder}/{dropped.name}") as stream,
+                # Left to itself, it inflates what is named .gz.
+                self._fs.open_input_stream(
+                    f"{self._folder}/{dropped.name}", compression=None
+                ) as stream,
                 copy.open("wb") as out,
             ):
                 shutil.copyfileobj(stream, out, _CHUNK)

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 
-import numpy as np
 import polars as pl
-from scipy.special import gammaincinv
 
 from lakehouse.transforms.delimited import (
     REJECTS,
@@ -54,16 +52,26 @@ _ADDED_COLUMNS: dict[str, ColumnType] = {
     "_extracted_at": pl.Datetime("us", "UTC"),
 }
 
-BRONZE = pl.Schema(
-    {name: _KNOWN_COLUMNS[name] for name in REQUIRED} | _ADDED_COLUMNS | {"month": pl.String}
-)
+_BRONZE: dict[str, ColumnType] = {
+    **{name: _KNOWN_COLUMNS[name] for name in REQUIRED},
+    **_ADDED_COLUMNS,
+    "month": pl.String,
+}
+BRONZE = pl.Schema(_BRONZE)
 """The columns that bronze always has; those of each era are added to them.
 
 `_unreadable` is a JSON object of the cells that could not be read, null where all could;
 `_source` is archive/member, `_row` the line in it, `_extracted_at` when the file landed.
 """
 
-REJECTED = pl.Schema({"file": pl.String, **REJECTS, "run_id": pl.String, "month": pl.String})
+_REJECTED: dict[str, ColumnType] = {
+    "file": pl.String,
+    **REJECTS,
+    "run_id": pl.String,
+    "month": pl.String,
+}
+REJECTED = pl.Schema(_REJECTED)
+"""Why the line of a file is no row."""
 
 SILVER = pl.Schema(
     {
@@ -412,6 +420,10 @@ def _over(months: pl.DataFrame, period: str, start: date) -> pl.DataFrame:
 
 def _with_rate(counts: pl.DataFrame, period: str, start: date) -> pl.DataFrame:
     """Annualized failure rate in per cent, and its exact 95 % Poisson interval (Garwood 1936)."""
+    # Half a second to import, for the one function that needs them.
+    import numpy as np
+    from scipy.special import gammaincinv
+
     failures = counts["failures"].to_numpy()
     low = np.nan_to_num(gammaincinv(failures, 0.025))  # without a failure the interval begins at 0
     high = gammaincinv(failures + 1, 0.975)
