@@ -39,13 +39,21 @@ lint: install ## Ruff and the type checker.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: install ## Measure us beside the original's way and beside the bare bound; prints ratios.
+bench: install .venv-bench/.installed ## Measure us beside the original's way and beside the bare bound; prints ratios.
 	@$(BIN)/python -m benchmarks
+
+# The originals' tools, which nothing else needs.
+.venv-bench/.installed: benchmarks/requirements.lock
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
+	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes $<
+	@touch $@
 
 lock: install ## Resolve the dependencies anew.
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
 	  --python-version 3.11 pyproject.toml --extra local --group dev -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11 --group bench -o benchmarks/requirements.lock
 
 clean: ## Remove what was built; the data below .lakehouse stays.
-	@rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-bench dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -32,6 +32,7 @@ err = Console(stderr=True)
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _INTERRUPTED = 130
+_LEAST_FREE_BYTES = 1 << 20
 
 
 class Format(StrEnum):
@@ -285,15 +286,25 @@ def _explain(error: Exception) -> None:
         field = re.search(r'field "(\w+)"', str(error))
         name = f"LAKEHOUSE_{field[1].upper()}" if field else "a LAKEHOUSE_ variable"
         _fail(f"{name} cannot be used: it is not JSON", 2)
-    if is_disk_full(error):
-        _fail(DISK_FULL, 1)
     home = str(_settings().state)
+    # SQLite calls a full disk an I/O error.
+    if is_disk_full(error) or _free_bytes(home) < _LEAST_FREE_BYTES:
+        _fail(DISK_FULL, 1)
     if isinstance(error, OSError) and str(error.filename or "").startswith(home):
         _fail(
             f"{error.filename} cannot be used ({error.strerror}): set LAKEHOUSE_HOME to a folder"
             " that can be written",
             1,
         )
+
+
+def _free_bytes(home: str) -> int:
+    import shutil
+
+    try:
+        return shutil.disk_usage(home).free
+    except OSError:
+        return _LEAST_FREE_BYTES
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -17,6 +17,7 @@ from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from filelock import FileLock
 
 from lakehouse.settings import Settings
 
@@ -55,9 +56,11 @@ class RunHistory(DagsterStorage, ConfigurableClass):
             return DagsterPostgresStorage(
                 address, should_autocreate_tables=True, inst_data=inst_data
             )
-        return DagsterSqliteStorage.from_local(
-            str(settings.state / "dagster" / "storage"), inst_data=inst_data
-        )
+        storage = settings.state / "dagster" / "storage"
+        storage.mkdir(parents=True, exist_ok=True)
+        # Two processes that come first would both make the tables, and one of them would fail.
+        with FileLock(storage / ".lock"):
+            return DagsterSqliteStorage.from_local(str(storage), inst_data=inst_data)
 
 
 class ComputeLogs(LocalComputeLogManager):

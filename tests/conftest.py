@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from homes import Home
 
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.services.clickhouse import PUBLISHED_DATABASES, ClickHouseService
@@ -46,3 +47,20 @@ def settings(
     with ClickHouse(settings).client() as client:
         for database in (*PUBLISHED_DATABASES, "staging"):
             client.command(f"DROP DATABASE IF EXISTS {database} SYNC")
+
+
+@pytest.fixture
+def make_home(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> Iterator[Callable[[Path | None], Home]]:
+    """Makes lakehouses, each with a home and a ClickHouse of its own; all are down afterwards."""
+    homes: list[Home] = []
+
+    def make(mirror: Path | None = None) -> Home:
+        folder = tmp_path / f"home-{len(homes)}"
+        homes.append(Home(folder, mirror or tmp_path / "mirror", free_port()))
+        return homes[-1]
+
+    yield make
+    for home in homes:
+        home.down()

@@ -16,7 +16,7 @@ from lakehouse.tables.descriptions import DESCRIPTIONS
 OWNERS = ["team:data-engineering"]
 
 _RETRIES = 3
-_FIRST_WAIT = 2
+_FIRST_WAIT = 1
 """Seconds; doubled from try to try."""
 
 _P = ParamSpec("_P")
@@ -24,7 +24,7 @@ _R = TypeVar("_R")
 
 
 def explained(
-    function: Callable[Concatenate[dg.AssetExecutionContext, _P], _R],
+    function: Callable[Concatenate[dg.AssetExecutionContext, _P], _R], retries: int = _RETRIES
 ) -> Callable[Concatenate[dg.AssetExecutionContext, _P], _R]:
     """Make an asset fail with our own sentence, and try again only what may be back in a moment."""
 
@@ -33,9 +33,9 @@ def explained(
         try:
             return function(context, *args, **kwargs)
         except UnavailableError as error:
-            if context.retry_number < _RETRIES:
+            if context.retry_number < retries:
                 wait = _FIRST_WAIT * 2**context.retry_number
-                raise dg.RetryRequested(_RETRIES, seconds_to_wait=wait) from error
+                raise dg.RetryRequested(retries, seconds_to_wait=wait) from error
             raise dg.Failure(str(error)) from error
         except LakehouseError as error:
             raise dg.Failure(str(error)) from error

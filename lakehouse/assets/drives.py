@@ -1,6 +1,7 @@
 """Drive stats: from Backblaze's archives through bronze, silver and gold to ClickHouse."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -16,9 +17,13 @@ from lakehouse.tables import drives as tables
 from lakehouse.transforms import drives as transforms
 from lakehouse.transforms.batches import day_batches
 
+_updated = dg.AutomationCondition.any_deps_updated()
+_handled = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+
 # A year follows the months that it is made of, once they have passed their checks.
 _follows_months = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    # Not since_last_handled(): a month that ends while its year is made would be passed over.
+    _updated.since((_handled & ~_updated) | dg.AutomationCondition.initial_evaluation())
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
     # Not all_deps_blocking_checks_passed(): months that are yet to come have passed none.
@@ -46,7 +51,7 @@ _GOLD = {"delta", "polars", "gold"}
     kinds={"file"},
     **_MONTHLY,
 )
-@explained
+@partial(explained, retries=0)  # the source itself has tried again, and waited
 def archive(
     context: dg.AssetExecutionContext, drive_files: dg.ResourceParam[DriveFiles]
 ) -> dg.MaterializeResult:
@@ -98,7 +103,7 @@ def bronze_drive_days(
     with lake.exclusive(tables.BRONZE, month):
         files = drive_files.landed(month)
         drive_files.verify(files)
-        origin = Provenance(context.run_id, files.version)
+        origin = Provenance(context.run.run_id, files.version)
         tally = _Tally()
 
         def frames() -> Iterator[pl.DataFrame]:
@@ -108,7 +113,7 @@ def bronze_drive_days(
                 yield day.frame
 
         written = lake.replace(tables.BRONZE, month, frames(), origin)
-        rejects = tally.rejects.with_columns(pl.lit(context.run_id).alias("run_id"))
+        rejects = tally.rejects.with_columns(pl.lit(context.run.run_id).alias("run_id"))
         if rejects.height or lake.row_counts(tables.REJECTS).get(month):
             lake.replace(tables.REJECTS, month, [rejects], origin)
     return dg.MaterializeResult(
@@ -180,7 +185,7 @@ def silver_drive_days(
                 doubtful += cleaned.capacities_doubtful
                 yield cleaned.frame
 
-        origin = Provenance(context.run_id, source_version(context, bronze_drive_days, [month]))
+        origin = Provenance(context.run.run_id, source_version(context, bronze_drive_days, [month]))
         written = lake.replace(tables.SILVER, month, frames(), origin)
     return dg.MaterializeResult(
         metadata=written_metadata(lake, tables.SILVER, written, origin)
@@ -297,6 +302,6 @@ def _replaced(
     """Write a gold partition, once its rows have been held against the contract."""
     partition = context.partition_key
     require_contract(table, partition, frame)
-    origin = Provenance(context.run_id, source)
+    origin = Provenance(context.run.run_id, source)
     written = lake.replace(table, partition, [frame], origin)
     return dg.MaterializeResult(metadata=written_metadata(lake, table, written, origin))

@@ -45,7 +45,7 @@ def build_published(
                     table,
                     part.partition,
                     frame.filter(part.rows).select(*table.columns),
-                    context.run_id,
+                    context.run.run_id,
                 )
                 for part in publication.parts(partition)
             )

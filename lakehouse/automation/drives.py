@@ -17,7 +17,7 @@ from lakehouse.resources.inbox import Taken
 from lakehouse.resources.source import Fingerprint, Retry, Source
 from lakehouse.settings import Settings
 
-PUBLISHED_AFTER = timedelta(days=45)
+PUBLISHED_AFTER = timedelta(weeks=6)
 """Backblaze has published every quarter within about six weeks of its end."""
 
 ARCHIVES_A_TICK = 8

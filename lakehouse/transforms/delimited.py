@@ -249,7 +249,9 @@ def _convert(text: pl.DataFrame, types: Mapping[str, ColumnType]) -> pl.DataFram
     if not unreadable:
         return converted.with_columns(pl.lit(None, dtype=pl.String).alias("_unreadable"))
     raw = text.select(
-        pl.when(text[name].is_not_null() & converted[name].is_null()).then(text[name]).alias(name)
+        pl.when(converted[name].is_null() & (text[name].str.strip_chars() != ""))
+        .then(text[name])
+        .alias(name)
         for name in unreadable
     )
     return converted.with_columns(

@@ -73,22 +73,21 @@ _REJECTED: dict[str, ColumnType] = {
 REJECTED = pl.Schema(_REJECTED)
 """Why the line of a file is no row."""
 
-SILVER = pl.Schema(
-    {
-        "date": pl.Date,
-        "serial_number": pl.String,
-        "model": pl.String,
-        "maker": pl.String,
-        "brand": pl.String,
-        "capacity_bytes": pl.Int64,
-        "capacity_doubtful": pl.Boolean,
-        "failure": pl.Int64,
-        **{f"smart_{number}_raw": _SMART_RAW for number in WATCHED_SMART},
-        "_source": pl.String,
-        "_row": pl.Int64,
-        "month": pl.String,
-    }
-)
+_SILVER: dict[str, ColumnType] = {
+    "date": pl.Date,
+    "serial_number": pl.String,
+    "model": pl.String,
+    "maker": pl.String,
+    "brand": pl.String,
+    "capacity_bytes": pl.Int64,
+    "capacity_doubtful": pl.Boolean,
+    "failure": pl.Int64,
+    **{f"smart_{number}_raw": _SMART_RAW for number in WATCHED_SMART},
+    "_source": pl.String,
+    "_row": pl.Int64,
+    "month": pl.String,
+}
+SILVER = pl.Schema(_SILVER)
 
 DAILY_SUMMARY = pl.Schema(
     {"date": pl.Date, "drive_count": pl.Int64, "drive_failures": pl.Int64, "month": pl.String}
