@@ -200,7 +200,9 @@ class Lake:
         self, store: DeltaStorageHandler, table: LakeTable, partition: str, frame: pl.DataFrame
     ) -> AddAction:
         path = f"{table.partition_by}={partition}/{uuid.uuid4()}.parquet"
-        frame.write_parquet(
+        # A column that a file lacks is null to every reader, and costs nothing.
+        filled = [column.name for column in frame if column.null_count() < column.len()]
+        frame.select(filled).write_parquet(
             f"{self.uri(table)}/{path}",
             compression="zstd",
             storage_options=self._options or None,
