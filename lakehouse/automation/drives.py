@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 
 import dagster as dg
-import httpx
 
 from lakehouse.assets import drives
 from lakehouse.automation.inbox import build_inbox_sensor
@@ -14,7 +13,8 @@ from lakehouse.history import Materialization, latest_materializations
 from lakehouse.partitions import DRIVES_FIRST_MONTH, drives_months, drives_years
 from lakehouse.resources.drive_files import DriveFiles, archive_name, archive_url, days_of
 from lakehouse.resources.inbox import Taken
-from lakehouse.resources.source import Fingerprint, Retry, Source
+from lakehouse.resources.landing import Fingerprint, Patience
+from lakehouse.resources.source import Source
 from lakehouse.settings import Settings
 
 PUBLISHED_AFTER = timedelta(weeks=6)
@@ -24,7 +24,7 @@ ARCHIVES_A_TICK = 8
 """Publications asked after at a time; the whole history takes a few ticks."""
 
 _SECONDS_A_TICK = 30
-_TIMEOUT = httpx.Timeout(5.0)
+_PATIENCE = Patience(attempts=1, connect=5.0, silence=5.0)
 
 monthly_assets = [a for a in drives.assets if a.partitions_def == drives_months]
 yearly_assets = [a for a in drives.assets if a.partitions_def == drives_years]
@@ -76,8 +76,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     publisher = Source(
         settings.state / "landing",
         settings.source_mirror,
-        retry=Retry(attempts=1),
-        timeout=_TIMEOUT,
+        patience=_PATIENCE,
     )
 
     @dg.sensor(job=month_job, minimum_interval_seconds=3600)

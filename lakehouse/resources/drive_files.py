@@ -15,7 +15,9 @@ from pathlib import Path
 from lakehouse.errors import NotPublishedError, SourceRefusedError, UnavailableError
 from lakehouse.resources.archives import Archive, Member
 from lakehouse.resources.inbox import Inbox, Taken
-from lakehouse.resources.source import LandedFile, Progress, Source, looks_like_zip
+from lakehouse.resources.landing import LandedFile, Progress
+from lakehouse.resources.signatures import looks_like_zip
+from lakehouse.resources.source import Source
 from lakehouse.settings import Settings
 
 BASE_URL = "https://f001.backblazeb2.com/file/Backblaze-Hard-Drive-Data/"

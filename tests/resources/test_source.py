@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,19 +27,14 @@ from lakehouse.errors import (
     UnavailableError,
     UsageError,
 )
-from lakehouse.resources.source import (
-    LandedFile,
-    Retry,
-    Source,
-    looks_like_parquet,
-    looks_like_zip,
-)
+from lakehouse.resources.landing import LandedFile, Patience
+from lakehouse.resources.signatures import looks_like_parquet, looks_like_zip
+from lakehouse.resources.source import Source
 
 BODY = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(300_000)
 HTML = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
-QUICK = Retry(attempts=4, first=0.01, longest=0.05)
-TIMEOUT = httpx.Timeout(0.5)
+QUICK = Patience(attempts=4, first=0.01, longest=0.05, connect=0.5, silence=0.5)
 
 LAND = """
 import sys
@@ -60,7 +54,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MisbehavingServer]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    return Source(tmp_path / "landing", retry=QUICK, timeout=TIMEOUT)
+    return Source(tmp_path / "landing", patience=QUICK)
 
 
 def anything(path: Path) -> None:
@@ -175,7 +169,7 @@ def test_a_publisher_in_trouble_is_asked_again(source, server, status):
 
 
 def test_retry_after_is_honoured_up_to_the_longest_wait(tmp_path, server):
-    patient = Source(tmp_path, retry=Retry(attempts=2, first=0.01, longest=0.4))
+    patient = Source(tmp_path, patience=Patience(attempts=2, first=0.01, longest=0.4))
     begun = time.monotonic()
     land(patient, server, Page(BODY, failures=[(429, {"Retry-After": "3600"})]))
     assert 0.4 <= time.monotonic() - begun < 3
@@ -329,7 +323,7 @@ def test_a_publisher_without_head_is_probed_with_one_byte(source, server):
 @given(cuts=st.lists(st.integers(0, 2_000), max_size=3), size=st.integers(1, 2_000))
 def test_wherever_it_is_cut_the_bytes_are_the_publishers(cuts, size):
     with MisbehavingServer() as server, tempfile.TemporaryDirectory() as landing:
-        source = Source(Path(landing), retry=Retry(4, 0.001, 0.001), timeout=TIMEOUT)
+        source = Source(Path(landing), patience=Patience(4, 0.001, 0.001, 0.5, 0.5))
         assert land(source, server, Page(BODY[:size], cuts=cuts)).path.read_bytes() == BODY[:size]
         assert server.bytes_sent == size
 
@@ -503,7 +497,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_named_and_left_clean(small_disk, server):
-    source = Source(small_disk, retry=QUICK, timeout=TIMEOUT)
+    source = Source(small_disk, patience=QUICK)
     with pytest.raises(LakehouseError) as caught:
         land(source, server, Page(BODY))
     assert str(caught.value) == (
@@ -603,7 +597,7 @@ def test_an_absolute_path_stays_in_the_mirror(tmp_path):
 
 def test_a_mirror_address_is_read_instead_of_the_internet(tmp_path, server):
     server.pages["/mirror/example.org/trips/green.parquet"] = Page(BODY)
-    source = Source(tmp_path, f"{server.address}/mirror/", retry=QUICK, timeout=TIMEOUT)
+    source = Source(tmp_path, f"{server.address}/mirror/", patience=QUICK)
     landed = source.land("https://example.org/trips/green.parquet", "taxi", anything)
     assert landed.path.read_bytes() == BODY
     assert landed.url == "https://example.org/trips/green.parquet"

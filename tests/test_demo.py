@@ -1,0 +1,101 @@
+"""The demonstration: from nothing to checked tables, and down again."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from homes import Answer, Home
+
+from lakehouse.samples import DEMO_MONTHS, SampleTruth, make_drive_archives
+from lakehouse.tables.drives import BRONZE, SILVER
+
+pytestmark = pytest.mark.xdist_group("demo")
+
+
+class Demo:
+    """A home in which the demonstration was run once."""
+
+    def __init__(self, outer: Home, first: Answer):
+        self.outer = outer
+        self.first = first
+        folder = outer.folder / "demo"
+        self.home = Home(folder, folder / "mirror", outer.port)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Demo]:
+    root = tmp_path_factory.mktemp("demo")
+    outer = Home(root / "home", root / "nothing", free_port())
+    demo = Demo(outer, outer.run("demo"))
+    yield demo
+    demo.home.down()
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> SampleTruth:
+    """What the samples hold, counted before they were written."""
+    return make_drive_archives(tmp_path_factory.mktemp("truth"), months=DEMO_MONTHS)
+
+
+def test_it_ends_well_and_shows_what_came_out_and_where_to_look(demo: Demo) -> None:
+    said = demo.first.out
+
+    assert demo.first.code == 0, demo.first.err
+    assert "failed" not in said
+    assert all(f"drives {month}  ok" in said for month in DEMO_MONTHS)
+    assert "17 of 17 partitions built" in said
+    assert "Drives and failures by year and brand" in said
+    assert "lakehouse status" in said
+    assert "The services are down again." in said
+
+
+def test_the_services_are_down_afterwards(demo: Demo) -> None:
+    assert [service["running"] for service in demo.home.call("ps", "--json").json] == [False]
+
+
+def test_nothing_was_written_beside_the_demo(demo: Demo) -> None:
+    assert [path.name for path in demo.outer.folder.iterdir()] == ["demo"]
+
+
+@pytest.mark.parametrize("month", DEMO_MONTHS)
+def test_a_month_is_what_its_sample_holds(demo: Demo, truth: SampleTruth, month: str) -> None:
+    expected = truth.months[month]
+    bronze = demo.home.rows(BRONZE).filter(month=month)
+    silver = demo.home.rows(SILVER).filter(month=month)
+    rejected = demo.home.call("rejects", "drives", "--from", month, "--json").json
+
+    assert bronze.height + len(rejected) == expected.rows
+    assert len(rejected) == expected.rejected
+    assert bronze.height - silver.height == expected.duplicates
+    assert bronze["_unreadable"].drop_nulls().len() == expected.unreadable_cells
+    assert silver["date"].n_unique() == expected.days
+    assert silver.filter(date=silver["date"].max()).height == expected.last_day_drives
+    by_model = silver.group_by("model").len()
+    assert dict(by_model.iter_rows()) == expected.drive_days
+    failures = silver.filter(failure=1).group_by("model").len()
+    assert dict(failures.iter_rows()) == expected.failures
+
+
+def test_a_second_run_is_much_quicker_and_changes_nothing(demo: Demo, truth: SampleTruth) -> None:
+    """With `--keep`, the services run on until they are told to stop."""
+    before = demo.home.tables()
+    demo.home.down()
+
+    again = demo.outer.call("demo", "--keep")
+
+    assert again.code == 0, again.err
+    assert again.out.count("up to date") == 17
+    assert "0 of 17 partitions built" in again.out
+    assert "run on; `lakehouse down` stops them" in again.out
+    (service,) = demo.home.call("ps", "--json").json
+    assert service["running"] is True
+    assert demo.home.tables() == before
+    (counted,) = demo.home.query(
+        "SELECT sum(drive_count) AS drives, sum(drive_failures) AS failures"
+        " FROM drives.daily_summary"
+    )
+    assert counted == {
+        "drives": sum(sum(month.drive_days.values()) for month in truth.months.values()),
+        "failures": sum(sum(month.failures.values()) for month in truth.months.values()),
+    }
+    assert demo.home.call("down").out == "clickhouse stopped\n"
