@@ -142,7 +142,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
 
 def source_is_current(settings: Settings) -> Callable[[str, Materialization], bool]:
     """Tells whether publisher and inbox still have of a month what was materialized."""
-    drive_files = DriveFiles(settings)
+    drive_files = DriveFiles(settings, patience=_PATIENCE)
 
     def is_current(month: str, made: Materialization) -> bool:
         return drive_files.is_current(month, str(made.metadata.get("source_version", "")))

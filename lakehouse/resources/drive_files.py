@@ -15,7 +15,7 @@ from pathlib import Path
 from lakehouse.errors import NotPublishedError, SourceRefusedError, UnavailableError
 from lakehouse.resources.archives import Archive, Member
 from lakehouse.resources.inbox import Inbox, Taken
-from lakehouse.resources.landing import LandedFile, Progress
+from lakehouse.resources.landing import LandedFile, Patience, Progress
 from lakehouse.resources.signatures import looks_like_zip
 from lakehouse.resources.source import Source
 from lakehouse.settings import Settings
@@ -79,9 +79,14 @@ class MonthFiles:
 class DriveFiles:
     """Lands the files of drive stats and reads them, day by day."""
 
-    def __init__(self, settings: Settings, progress: Progress | None = None):
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Progress | None = None,
+        patience: Patience = Patience(),  # noqa: B008  # it is frozen
+    ):
         self._landing = settings.state / "landing"
-        self._source = Source(self._landing, settings.source_mirror)
+        self._source = Source(self._landing, settings.source_mirror, patience=patience)
         self._progress = progress
         self.inbox = Inbox(settings, "drives")
 
