@@ -7,6 +7,7 @@ import dagster as dg
 from lakehouse.assets import drives
 from lakehouse.automation import drives as drives_automation
 from lakehouse.automation.alerts import build_alerts
+from lakehouse.automation.crashes import killed_runs
 from lakehouse.checks.drives import CHECKS
 from lakehouse.checks.factory import build_checks
 from lakehouse.resources.clickhouse import ClickHouse
@@ -41,7 +42,11 @@ def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.
         ],
         jobs=[drives_automation.month_job, drives_automation.year_job],
         schedules=[drives_automation.drives_quarter],
-        sensors=[*drives_automation.build_sensors(settings), *build_alerts(settings.dagster_url)],
+        sensors=[
+            *drives_automation.build_sensors(settings),
+            *build_alerts(settings.dagster_url),
+            killed_runs,
+        ],
         resources=resources | overrides,
         # A step in a process of its own costs 2.6 s here, in the run's process 0.06 s.
         executor=dg.in_process_executor,

@@ -41,19 +41,15 @@ def empty(make_home: MakeHome) -> Home:
 
 
 def test_help_answers_at_once_and_lists_all(empty: Home) -> None:
-    empty.run("--help")
-    started = time.process_time(), time.monotonic()
-    answer = empty.run("--help")
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        answer = empty.run("--help")
+        seconds.append(time.monotonic() - started)
 
-    assert time.monotonic() - started[1] < 1 or _machine_is_busy()
+    assert min(seconds) < 1
     assert answer.code == 0
     assert all(f" {command} " in answer.out for command in COMMANDS)
-
-
-def _machine_is_busy() -> bool:
-    import os
-
-    return os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -82,7 +78,7 @@ MISTAKES = {
     ),
     "before the first month": (
         ("backfill", "drives", "--from", "2013-03", "--to", "2013-05"),
-        "drives has no 2013-03; its first month is 2013-04",
+        "there is no 2013-03: the first month of drives is 2013-04",
     ),
     "a month that is not over": (
         ("backfill", "drives", "--from", THIS_MONTH),

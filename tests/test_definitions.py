@@ -127,12 +127,13 @@ def test_every_check_stops_what_follows_and_has_the_partitions_of_its_asset(chec
 
 def test_sensors_that_only_read_are_on_and_what_downloads_is_off():
     """`dagster dev` on a fresh checkout downloads nothing by itself."""
+    quiet = {"alerts", "left_failed", "killed_runs", "drives_inbox", "drives_years"}
     on = {
         name
-        for name in ("alerts", "left_failed", "drives_inbox", "drives_years", "drives_publications")
+        for name in (*quiet, "drives_publications")
         if DEFINITIONS.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.RUNNING
     }
 
-    assert on == {"alerts", "left_failed", "drives_inbox", "drives_years"}
+    assert on == quiet
     schedule = DEFINITIONS.resolve_schedule_def("drives_quarter")
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED

@@ -1,7 +1,6 @@
 """The demonstration: from nothing to checked tables, and down again."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from homes import Answer, Home

@@ -10,6 +10,7 @@ import dagster as dg
 
 from lakehouse.errors import LakehouseError, UnavailableError
 from lakehouse.history import latest_metadata
+from lakehouse.processes import claim
 from lakehouse.resources.lake import Lake, LakeTable, Provenance, Written
 from lakehouse.tables.descriptions import DESCRIPTIONS
 
@@ -30,6 +31,7 @@ def explained(
 
     @functools.wraps(function)
     def call(context: dg.AssetExecutionContext, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        claim(context.instance, context.run.run_id)
         try:
             return function(context, *args, **kwargs)
         except UnavailableError as error:

@@ -4,25 +4,19 @@ Every month is a run of its own in Dagster's history, so that one bad month stop
 share the process, since starting one costs seconds.
 """
 
-import os
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
-import psutil
 
 from lakehouse.automation.datasets import Dataset
 from lakehouse.automation.freshness import DatasetState, dataset_state, held_back, needed
 from lakehouse.partitions import months_of
+from lakehouse.processes import process_tags, report_killed_runs
 from lakehouse.settings import Settings
-
-_PROCESS_TAG = "lakehouse/process"
-
-_CLOCK_SET = 60.0
-"""Seconds that two readings of when a process began may lie apart."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +97,7 @@ class Backfill:
         keys = [key for key in keys if key not in held]
         if not keys:
             return Report(partition, ok=not withheld, ran=False, errors=withheld)
+        run_id = str(uuid4())
         started = time.monotonic()
         result = self._job.execute_in_process(
             partition_key=partition,
@@ -110,35 +105,11 @@ class Backfill:
             asset_selection=keys,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={_PROCESS_TAG: _this_process()},
+            run_id=run_id,
+            tags=process_tags(run_id),
         )
         report = _report(result, partition, time.monotonic() - started)
         return replace(report, ok=report.ok and not withheld, errors=[*report.errors, *withheld])
-
-
-def report_killed_runs(instance: dg.DagsterInstance) -> None:
-    """Mark the runs of backfills that were killed as failed; nobody else would."""
-    begun = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED]
-    for run in instance.get_runs(dg.RunsFilter(statuses=begun)):
-        process = run.tags.get(_PROCESS_TAG)
-        if process and not _is_alive(process):
-            instance.report_run_failed(run, "The process of this run was killed; run it again.")
-
-
-def _this_process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time()}"
-
-
-def _is_alive(process: str) -> bool:
-    """Whether a process may still be there; those of other machines that share the history are."""
-    host, pid, created = process.rsplit(":", 2)
-    if host != socket.gethostname():
-        return True
-    try:
-        # Another process reads another time when the clock was set in between.
-        return abs(psutil.Process(int(pid)).create_time() - float(created)) < _CLOCK_SET
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _report(result: dg.ExecuteInProcessResult, partition: str, seconds: float) -> Report:

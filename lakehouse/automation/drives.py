@@ -55,7 +55,7 @@ def drives_quarter(
     if not months:
         yield dg.SkipReason("The quarter that is due is there.")
     for month in months:
-        # Without a key of its own, Dagster takes the second request for the first once more.
+        # Dagster refuses several requests of a tick that have no keys.
         yield dg.RunRequest(
             run_key=f"{context.scheduled_execution_time:%Y-%m-%d}:{month}", partition_key=month
         )

@@ -79,6 +79,7 @@ def build_checks(asset: dg.AssetsDefinition, checks: Sequence[Check]) -> dg.Asse
     @dg.multi_asset_check(
         name=f"{'__'.join(key.path)}__checks",
         specs=specs,
+        can_subset=True,
         required_resource_keys={"lake", "clickhouse"},
     )
     def run_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
@@ -89,7 +90,10 @@ def build_checks(asset: dg.AssetsDefinition, checks: Sequence[Check]) -> dg.Asse
             clickhouse=context.resources.clickhouse,
             instance=context.instance,
         )
+        selected = {check_key.name for check_key in context.selected_asset_check_keys}
         for check in checks:
+            if check.name not in selected:
+                continue
             outcome = check.run(partition)
             yield dg.AssetCheckResult(
                 passed=outcome.passed,

@@ -1,14 +1,16 @@
 """Backfills of real, small months: what runs, what is left alone, what a crash leaves behind."""
 
+import socket
 import subprocess
 import sys
 import time
+from uuid import uuid4
 
 import dagster as dg
 import pytest
 
 from lakehouse.assets import building
-from lakehouse.automation.backfill import report_killed_runs
+from lakehouse.processes import process_tags, report_killed_runs
 
 FEBRUARY, MARCH, YEAR = "2018-02", "2018-03", "2018"
 UNFINISHED = [
@@ -163,14 +165,33 @@ def wait_until_bronze_is_written(house, process: subprocess.Popen) -> str:
     raise AssertionError("The backfill ended before it could be killed.")
 
 
-def test_a_run_of_another_machine_is_not_taken_for_killed(house):
-    """Machines may share a history in PostgreSQL; this one cannot see the other's processes."""
-    run = house.instance.create_run_for_job(
+def test_every_run_tells_which_process_carries_it_out(house):
+    house.publish(FEBRUARY)
+    backfilled = house.backfill(FEBRUARY)[FEBRUARY].run_id
+    requested = house.run(dg.RunRequest(partition_key=FEBRUARY)).run_id
+
+    for run_id in (backfilled, requested):
+        assert process_tags(run_id).items() <= house.instance.get_run_by_id(run_id).tags.items()
+
+
+@pytest.mark.parametrize(
+    ("tag", "status"),
+    [
+        ("{this_run}:{this_machine}:1:1.0", dg.DagsterRunStatus.FAILURE),
+        ("{this_run}:another-machine:1:1.0", dg.DagsterRunStatus.STARTED),
+        ("the-run-that-it-repeats:{this_machine}:1:1.0", dg.DagsterRunStatus.STARTED),
+    ],
+    ids=["killed here", "carried out elsewhere", "tag of another run"],
+)
+def test_a_sensor_marks_the_runs_whose_process_is_gone_and_no_others(house, tag, status):
+    run_id = str(uuid4())
+    house.instance.create_run_for_job(
         house.definitions.resolve_job_def("drives_month"),
-        tags={"lakehouse/process": "another-machine:1:1.0"},
+        run_id=run_id,
+        tags={"lakehouse/process": tag.format(this_run=run_id, this_machine=socket.gethostname())},
         status=dg.DagsterRunStatus.STARTED,
     )
 
-    report_killed_runs(house.instance)
+    house.sensor("killed_runs").tick()
 
-    assert house.instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.STARTED
+    assert house.instance.get_run_by_id(run_id).status is status

@@ -1,0 +1,58 @@
+"""Which process carries out a run: what a process that was killed left behind can be told by it.
+
+Dagster's own launcher tells when a run's process dies, but not when all of `dagster dev` is killed
+or the machine goes down; its runs would count as running for ever, and keep others from starting.
+"""
+
+import os
+import socket
+from functools import lru_cache
+
+import dagster as dg
+import psutil
+
+_TAG = "lakehouse/process"
+
+_CLOCK_SET = 60.0
+"""Seconds that two readings of when a process began may lie apart."""
+
+
+def process_tags(run_id: str) -> dict[str, str]:
+    """The tag of a run that this process carries out."""
+    began = psutil.Process().create_time()
+    return {_TAG: f"{run_id}:{socket.gethostname()}:{os.getpid()}:{began}"}
+
+
+@lru_cache(maxsize=1)
+def claim(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Tag a run that is executed in one process, from within."""
+    instance.add_run_tags(run_id, process_tags(run_id))
+
+
+def report_killed_runs(instance: dg.DagsterInstance) -> int:
+    """Mark the runs whose process on this machine was killed as failed; how many there were."""
+    begun = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED]
+    killed = [
+        run
+        for run in instance.get_runs(dg.RunsFilter(statuses=begun))
+        if _is_killed(run.run_id, run.tags.get(_TAG, ""))
+    ]
+    for run in killed:
+        instance.report_run_failed(run, "The process of this run was killed; run it again.")
+    return len(killed)
+
+
+def _is_killed(run_id: str, tag: str) -> bool:
+    """Whether the process that a run's tag names is gone from this machine."""
+    of, _, process = tag.partition(":")
+    # A run that repeats another one has that one's tags until it says better.
+    if of != run_id:
+        return False
+    host, pid, began = process.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        # Another process reads another time when the clock was set in between.
+        return abs(psutil.Process(int(pid)).create_time() - float(began)) > _CLOCK_SET
+    except psutil.NoSuchProcess:
+        return True
