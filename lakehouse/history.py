@@ -80,13 +80,17 @@ def latest_metadata(
     return found[partition].metadata if partition in found else {}
 
 
-def failed_attempts(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> dict[str, str]:
-    """Partitions whose latest attempt made nothing, with the id of its run, running ones too."""
+def failed_attempts(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> set[str]:
+    """Partitions whose latest attempt is over and made nothing."""
     attempts = instance.event_log_storage
     found = attempts.get_latest_asset_partition_materialization_attempts_without_materializations(
         asset_key
     )
-    return {partition: run_id for partition, (run_id, _) in found.items()}
+    if not found:
+        return set()
+    runs = instance.get_runs(dg.RunsFilter(run_ids=list({run_id for run_id, _ in found.values()})))
+    under_way = {run.run_id for run in runs if not run.is_finished}
+    return {partition for partition, (run_id, _) in found.items() if run_id not in under_way}
 
 
 def failing_checks(

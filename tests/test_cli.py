@@ -13,8 +13,6 @@ import pytest
 from homes import Home
 from small_archives import DAYS, DRIVES, archive_of, in_line, month_files, write_archive
 
-pytestmark = pytest.mark.xdist_group("command line")
-
 COMMANDS = ("demo", "up", "down", "ps", "backfill", "status", "query", "rejects", "replay")
 
 MakeHome = Callable[..., Home]

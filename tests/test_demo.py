@@ -8,8 +8,6 @@ from homes import Answer, Home
 from lakehouse.samples import DEMO_MONTHS, SampleTruth, make_drive_archives
 from lakehouse.tables.drives import BRONZE, SILVER
 
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 class Demo:
     """A home in which the demonstration was run once."""

@@ -23,7 +23,6 @@ MIRROR = Path(
 pytestmark = [
     pytest.mark.mirror,
     pytest.mark.skipif(not MIRROR.is_dir(), reason="the publisher's files are not here"),
-    pytest.mark.xdist_group("known answers"),
 ]
 
 PERIODS = (

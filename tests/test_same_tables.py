@@ -14,8 +14,6 @@ from homes import Home
 
 from lakehouse.samples import make_drive_archives
 
-pytestmark = pytest.mark.xdist_group("same tables")
-
 MONTHS = ("2018-01", "2018-02")
 
 MakeHome = Callable[[Path], Home]
@@ -105,7 +103,7 @@ def test_killed_again_and_again(
     home = make_home(mirror)
     moments = random.Random("killed")
     killed = 0
-    for _ in range(5):
+    for _ in range(4):
         process = home.start("backfill", "drives", "--from", MONTHS[0], "--to", MONTHS[1])
         _wait_until_a_run_begins(home, process)
         time.sleep(moments.uniform(0, 1.5))

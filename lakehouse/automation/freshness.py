@@ -39,7 +39,6 @@ class DatasetState:
     states: dict[dg.AssetKey, dict[str, State]]
     made: dict[dg.AssetKey, dict[str, Materialization]]
     failing: list[CheckResult]
-    attempts: dict[dg.AssetKey, dict[str, str]]
 
     def of(self, key: dg.AssetKey, partition: str) -> State:
         """The state of one partition."""
@@ -78,7 +77,7 @@ def dataset_state(
         published_again = (
             set() if spec.deps else observed_since(instance, asset.key, made[asset.key])
         )
-        known = set(made[asset.key]) | set(attempts[asset.key])
+        known = set(made[asset.key]) | attempts[asset.key]
         for partition in known if wanted is None else known & wanted:
             states[asset.key][partition] = _state(
                 partition,
@@ -93,7 +92,7 @@ def dataset_state(
                 ],
                 source_is_current=None if spec.deps else source_is_current,
             )
-    return DatasetState(states, made, failing, attempts)
+    return DatasetState(states, made, failing)
 
 
 def needed(

@@ -98,6 +98,9 @@ class Inbox:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         now = datetime.now(UTC)
         taken_id = now.strftime("%Y%m%dT%H%M%S%f")
+        last = max((record.stem for record in self._landing.glob("*.json")), default="")
+        if taken_id <= last:  # the clock was set back; sensors go by the order of ids
+            taken_id = f"{last}+"
         path = self._landing / taken_id / dropped.name
         path.parent.mkdir()
         record = {"sha256": sha256, "landed_at": now.isoformat(), "size": dropped.size}
@@ -119,7 +122,7 @@ class Inbox:
     def taken(self) -> list[Taken]:
         """All files that were ever taken, in the order in which they were."""
         found = []
-        for record in sorted(self._landing.glob("*.json")):
+        for record in sorted(self._landing.glob("*.json"), key=lambda path: path.stem):
             for path in (self._landing / record.stem).iterdir():
                 values = json.loads(record.read_text())
                 found.append(
