@@ -32,7 +32,7 @@ dev: install ## Dagster's UI with all assets, at http://127.0.0.1:3000.
 	@$(BIN)/dagster dev
 
 test: install ## All tests.
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install ## Ruff and the type checker.
 	@$(BIN)/ruff check .

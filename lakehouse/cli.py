@@ -3,10 +3,13 @@
 Commands import what they need when they run, so that `--help` answers at once.
 """
 
+import gc
 import json
 import math
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,7 +57,8 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Leave the services running.")] = False,
 ) -> None:
     """Make sample sources, build all data sets from them, run all checks, show where to look."""
-    from lakehouse.demo import run_demo
+    with _loading():
+        from lakehouse.demo import run_demo
 
     run_demo(keep=keep, out=out, err=err)
 
@@ -111,7 +115,8 @@ def backfill(
     """Materialize months of a data set with all that depends on them, as far as not up to date."""
     settings, known = _settings(), _dataset(dataset)
     months = _months(known, first, last, default_all=False)
-    from lakehouse.automation.console import backfill_on
+    with _loading():
+        from lakehouse.automation.console import backfill_on
 
     console = None if as_json else out
     reports = backfill_on(settings, known, months, console, err, select=select, force=force)
@@ -127,9 +132,10 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show how many partitions are there, missing, failed or stale, and which checks fail."""
-    from lakehouse.automation.datasets import DATASETS
-    from lakehouse.automation.overview import overview
-    from lakehouse.instance import open_instance
+    with _loading():
+        from lakehouse.automation.datasets import DATASETS
+        from lakehouse.automation.overview import overview
+        from lakehouse.instance import open_instance
 
     settings = _settings()
     with open_instance(settings) as instance:
@@ -232,7 +238,8 @@ def rejects(
 @app.command()
 def replay(dataset: DatasetName, as_json: Json = False) -> None:
     """Try the months with rejected rows again, once the cause is mended."""
-    from lakehouse.automation.console import backfill_on
+    with _loading():
+        from lakehouse.automation.console import backfill_on
     from lakehouse.resources.lake import Lake
 
     settings, known = _settings(), _dataset(dataset)
@@ -318,6 +325,20 @@ def _stopped() -> None:
     sys.exit(_INTERRUPTED)
 
 
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Imports within are a quarter faster, and so is the end of the program.
+
+    The garbage collector looks at all modules again and again, and finds nothing in them.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
 def _settings() -> "Settings":
     from lakehouse.settings import Settings
 
@@ -325,7 +346,8 @@ def _settings() -> "Settings":
 
 
 def _dataset(name: str) -> "Dataset":
-    from lakehouse.automation.datasets import DATASETS
+    with _loading():
+        from lakehouse.automation.datasets import DATASETS
 
     if name not in DATASETS:
         raise UsageError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")

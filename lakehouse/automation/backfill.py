@@ -69,7 +69,10 @@ class Backfill:
         self._selection = selection
 
     def run(self, months: Sequence[str]) -> Iterator[Report]:
-        """Materialize the months, then their years; a report for each, as it ends."""
+        """Materialize the months, then those of their years that there is a month of.
+
+        Gives a report for each, as it ends.
+        """
         report_killed_runs(self._instance)
         dataset, instance = self._dataset, self._instance
         is_current = dataset.source_is_current(self._settings)
@@ -80,7 +83,14 @@ class Backfill:
         of_years = [month for year in years for month in months_of(year)]
         state = dataset_state(instance, dataset.assets, dataset.check_keys, [*years, *of_years])
         for year in years:
-            yield self._bring_up_to_date(dataset.yearly, state, year)
+            if any(month.startswith(year) for month in self._months_for_years(state)):
+                yield self._bring_up_to_date(dataset.yearly, state, year)
+
+    def _months_for_years(self, state: DatasetState) -> set[str]:
+        """The months that there are of what years are made from."""
+        upstream = {dep.asset_key for a in self._dataset.yearly for dep in a.get_asset_spec().deps}
+        monthly = upstream & {asset.key for asset in self._dataset.monthly}
+        return {month for key in monthly for month in state.made[key]}
 
     def _bring_up_to_date(
         self, assets: Sequence[dg.AssetsDefinition], state: DatasetState, partition: str

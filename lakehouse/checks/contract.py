@@ -23,7 +23,10 @@ class Finding:
     def __str__(self) -> str:
         values = ", ".join(dict.fromkeys(self._values()))
         rows = f"{self.count:,} row{'s' if self.count != 1 else ''}" if self.count else "the table"
-        return f"{rows}: {self.column} breaks {self.rule}" + (f" ({values})" if values else "")
+        where = next((_origin(example) for example in self.examples if "_source" in example), "")
+        return f"{rows}: {self.column} breaks {self.rule}" + (
+            f" ({values}{where})" if values else where
+        )
 
     def _values(self) -> list[str]:
         """The bad values; for a rule of several columns, those of the first row."""
@@ -32,6 +35,10 @@ class Finding:
         row, several = self.examples[0], self.column.split(" and ")
         named = [name for name in row if name in several] or list(row)
         return [f"{name} {row[name]}" for name in named]
+
+
+def _origin(row: dict[str, Any]) -> str:
+    return f", first in {row['_source']} line {row['_row']}"
 
 
 @dataclass

@@ -15,6 +15,11 @@ from lakehouse.transforms.batches import day_batches
 TOLERATED_REJECTS = 0.001
 """Share of a month's lines that may be unreadable before what follows is stopped."""
 
+_MEND = (
+    "What follows keeps its old rows: drop the mended day into the inbox, or backfill the month"
+    " once the publisher has mended it."
+)
+
 USUAL_VOLUME = (0.5, 2.0)
 """Rows a day, as a multiple of a neighbouring month's, that raise no question."""
 
@@ -105,7 +110,7 @@ def _days_are_complete(partition: Partition) -> Outcome:
         .collect()
         .to_series()
     )
-    missing = sorted(str(day) for day in wanted - present)
+    missing = _runs(sorted(wanted - present))
     return Outcome(
         passed=not missing,
         warn=True,
@@ -113,6 +118,17 @@ def _days_are_complete(partition: Partition) -> Outcome:
         + (f"; missing are {', '.join(missing)}." if missing else "."),
         metadata={"days": len(present), "missing_days": missing},
     )
+
+
+def _runs(days: list[date]) -> list[str]:
+    """Days as text, those that follow each other as `2013-05-10 to 2013-05-31`."""
+    runs: list[list[date]] = []
+    for day in days:
+        if runs and (day - runs[-1][-1]).days == 1:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
 
 
 def _volume_is_usual(partition: Partition) -> Outcome:
@@ -195,7 +211,7 @@ def _matches_gold(publication: Publication) -> Check:
 
 CHECKS: dict[str, Sequence[Check]] = {
     "drives/bronze/drive_days": [
-        contract_check(tables.BRONZE, day_batches),
+        contract_check(tables.BRONZE, day_batches, _MEND),
         Check(
             "rows_conserved",
             "Every line of the files is in the table or rejected.",

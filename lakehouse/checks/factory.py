@@ -112,12 +112,14 @@ def build_checks(asset: dg.AssetsDefinition, checks: Sequence[Check]) -> dg.Asse
 def contract_check(
     table: LakeTable,
     frames: Callable[[pl.LazyFrame], Iterable[pl.DataFrame]] = lambda rows: [rows.collect()],
+    remedy: str = "",
 ) -> Check:
     """The check that a table of the lake has its columns, and a partition keeps its contract.
 
     Args:
         table: The table, which has a contract in `checks.contracts`.
         frames: Gives a partition's rows in pieces that fit in memory.
+        remedy: What to do about rows that break the contract.
     """
 
     def run(partition: Partition) -> Outcome:
@@ -128,7 +130,8 @@ def contract_check(
         found = rows.collect_schema()
         wanted = [name for name in contract.to_schema().columns if name in found]
         verdict = examine(frames(rows.select(wanted)), contract, table.schema, found)
-        return Outcome(verdict.passed, f"{partition.key}: {verdict}", _contract_metadata(verdict))
+        sentence = f"{partition.key}: {verdict}" + ("" if verdict.passed else f" {remedy}".rstrip())
+        return Outcome(verdict.passed, sentence, _contract_metadata(verdict))
 
     return Check("contract", "Every row keeps the table's contract.", run)
 

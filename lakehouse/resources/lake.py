@@ -66,6 +66,7 @@ class Lake:
             key: value.get_secret_value() for key, value in settings.lake_storage_options.items()
         }
         self._locks = settings.state / "locks"
+        self._opened: dict[str, DeltaTable] = {}
 
     def uri(self, table: LakeTable) -> str:
         """The table's address."""
@@ -149,7 +150,9 @@ class Lake:
 
     def exists(self, table: LakeTable) -> bool:
         """Whether the table was ever created."""
-        return DeltaTable.is_deltatable(self.uri(table), self._options or None)
+        return table.name in self._opened or DeltaTable.is_deltatable(
+            self.uri(table), self._options or None
+        )
 
     def row_counts(self, table: LakeTable) -> dict[str, int]:
         """Rows of every partition, from the log alone."""
@@ -171,8 +174,15 @@ class Lake:
         return self._open(table).history(limit) if self.exists(table) else []
 
     def _open(self, table: LakeTable) -> DeltaTable:
+        """The table as it is now; of a log that was read before, only what is new is read."""
+        if table.name in self._opened:
+            opened = self._opened[table.name]
+            opened.update_incremental()
+            return opened
         kind = DeltaTable if "://" in self._root else _LocalTable
-        return kind(self.uri(table), storage_options=self._options or None)
+        opened = kind(self.uri(table), storage_options=self._options or None)
+        self._opened[table.name] = opened
+        return opened
 
     def _create(self, table: LakeTable) -> None:
         DeltaTable.create(

@@ -12,12 +12,9 @@ from typing import Any
 
 import dagster as dg
 import httpx
-import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
 from lakehouse.automation.datasets import DATASETS
-
-pytestmark = pytest.mark.xdist_group("dagster_dev")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FEBRUARY, SPOILED, MENDED, YEAR = "2018-02", "2018-03", "2018-05", "2018"

@@ -3,8 +3,7 @@
 import pandera.polars as pa
 import polars as pl
 
-from lakehouse.partitions import DRIVES_FIRST_MONTH
-
+_FIRST_MONTH = "2013-04"
 _MONTH = r"^\d{4}-\d{2}$"
 
 
@@ -18,7 +17,7 @@ class BronzeDriveDays(pa.DataFrameModel):
     failure: pl.Int64 = pa.Field(isin=[0, 1])
     source: str = pa.Field(alias="_source")
     row: pl.Int64 = pa.Field(alias="_row", ge=2)
-    month: str = pa.Field(str_matches=_MONTH, ge=DRIVES_FIRST_MONTH)
+    month: str = pa.Field(str_matches=_MONTH, ge=_FIRST_MONTH)
 
 
 class SilverDriveDays(pa.DataFrameModel):
@@ -31,7 +30,7 @@ class SilverDriveDays(pa.DataFrameModel):
     brand: str
     capacity_bytes: pl.Int64 = pa.Field(nullable=True, ge=1, le=10**15)
     failure: pl.Int64 = pa.Field(isin=[0, 1])
-    month: str = pa.Field(str_matches=_MONTH, ge=DRIVES_FIRST_MONTH)
+    month: str = pa.Field(str_matches=_MONTH, ge=_FIRST_MONTH)
 
     class Config:
         """A drive appears once a day."""
