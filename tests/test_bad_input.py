@@ -359,7 +359,8 @@ def test_a_full_disk(small_disk: Home, left: int) -> None:
     assert "The disk is full: free some space and run again" in answer.out + answer.err
     assert "Traceback" not in answer.err
     ballast.unlink()
-    assert home.tables() == before
+    published = [name for name in before if name.startswith(("drives/gold", "clickhouse"))]
+    assert [home.tables()[name] for name in published] == [before[name] for name in published]
     home.backfill("2018-04")
     (counted,) = home.query("SELECT sum(drive_count) AS drives FROM drives.daily_summary")
     assert counted == {"drives": 2 * DAYS * DRIVES}

@@ -4,9 +4,11 @@
 """
 
 import random
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -120,8 +122,18 @@ def test_killed_again_and_again(
 
 
 def _wait_until_a_run_begins(home: Home, process: subprocess.Popen[str]) -> None:
-    """Dagster keeps a file for the events of each run."""
-    history = home.folder / "dagster" / "storage" / "history" / "runs"
-    before = set(history.glob("*-*.db"))
-    while process.poll() is None and set(history.glob("*-*.db")) == before:
+    before = _runs(home)
+    while process.poll() is None and _runs(home) == before:
         time.sleep(0.02)
+
+
+def _runs(home: Home) -> int:
+    """How many runs Dagster's history has; none before it is there."""
+    database = home.folder / "dagster" / "storage" / "history" / "runs.db"
+    if not database.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as history:
+        try:
+            return int(history.execute("SELECT count(*) FROM runs").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0

@@ -24,9 +24,7 @@ class Finding:
         values = ", ".join(dict.fromkeys(self._values()))
         rows = f"{self.count:,} row{'s' if self.count != 1 else ''}" if self.count else "the table"
         where = next((_origin(example) for example in self.examples if "_source" in example), "")
-        return f"{rows}: {self.column} breaks {self.rule}" + (
-            f" ({values}{where})" if values else where
-        )
+        return f"{rows}: {self.column} breaks {self.rule}{f' ({values})' if values else ''}{where}"
 
     def _values(self) -> list[str]:
         """The bad values; for a rule of several columns, those of the first row."""

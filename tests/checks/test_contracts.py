@@ -191,7 +191,8 @@ def test_bad_rows_are_all_counted_and_a_few_are_shown():
     assert len(finding.examples) == EXAMPLES
     assert finding.examples[0]["serial_number"] == "Z1"
     assert str(found) == (
-        "Of 10,001 rows, 10,001 rows: failure breaks isin([0, 1]) (2, 3, 4, 5, 6)."
+        "Of 10,001 rows, 10,001 rows: failure breaks isin([0, 1]) (2, 3, 4, 5, 6),"
+        " first in data_Q1_2018.zip/2018-01-31.csv line 2."
     )
 
 
@@ -203,7 +204,10 @@ def test_frames_are_one_partition_and_are_taken_one_at_a_time():
     found = examine(
         frames(), contract_of(tables.BRONZE), tables.BRONZE.schema, tables.BRONZE.schema
     )
-    assert str(found) == "Of 3 rows, 1 row: failure breaks isin([0, 1]) (2)."
+    assert str(found) == (
+        "Of 3 rows, 1 row: failure breaks isin([0, 1]) (2),"
+        " first in data_Q1_2018.zip/2018-01-31.csv line 2."
+    )
 
 
 def test_several_rules_can_break_at_once():
