@@ -5,11 +5,14 @@ import json
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-
-from pyarrow import fs
+from typing import TYPE_CHECKING
 
 from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from pyarrow import fs
 
 _UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart", ".swp", "~")
 _CHUNK = 1024 * 1024
@@ -43,15 +46,32 @@ class Inbox:
         root = settings.inbox or (settings.state / "inbox").as_uri()
         if "://" not in root:
             root = Path(root).expanduser().resolve().as_uri()
-        self._fs, base = fs.FileSystem.from_uri(root)
-        self._folder = f"{base.rstrip('/')}/{dataset}"
+        self._root, self._dataset = root, dataset
         self._landing = settings.state / "landing" / dataset / "inbox"
+
+    @cached_property
+    def _place(self) -> "tuple[fs.FileSystem, str]":
+        """The file system of the inbox, and its folder in it; opened when it is looked into."""
+        from pyarrow import fs
+
+        file_system, folder = fs.FileSystem.from_uri(self._root)
+        return file_system, f"{folder.rstrip('/')}/{self._dataset}"
+
+    @property
+    def _fs(self) -> "fs.FileSystem":
+        return self._place[0]
+
+    @property
+    def _folder(self) -> str:
+        return self._place[1]
 
     def look(self) -> list[Dropped]:
         """The files that lie there now, without hidden and half-uploaded ones."""
-        if isinstance(self._fs, fs.LocalFileSystem):
+        from pyarrow.fs import FileSelector
+
+        if self._fs.type_name == "local":
             self._fs.create_dir(self._folder)
-        selector = fs.FileSelector(self._folder, allow_not_found=True)
+        selector = FileSelector(self._folder, allow_not_found=True)
         return [
             Dropped(info.base_name, info.size, str(info.mtime_ns))
             for info in sorted(self._fs.get_file_info(selector), key=lambda info: info.base_name)
@@ -113,7 +133,7 @@ class Inbox:
         """Move a file that cannot be used to `refused/`, with the reason beside it."""
         copy.unlink()
         refused = f"{self._folder}/refused"
-        if isinstance(self._fs, fs.LocalFileSystem):
+        if self._fs.type_name == "local":
             self._fs.create_dir(refused)
         with self._fs.open_output_stream(f"{refused}/{dropped.name}.reason.txt") as stream:
             stream.write(f"{reason}\n".encode())

@@ -7,19 +7,20 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import polars as pl
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.exceptions import CommitFailedError
-from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction
 from filelock import FileLock
 
 from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from deltalake.fs import DeltaStorageHandler
 
 FILE_BYTES = 512 * 1024**2
 """Rows are gathered to about this size in memory before they become one Parquet file."""
@@ -116,6 +117,9 @@ class Lake:
                 has, or other writers kept committing to the partition.
         """
         self.ensure_table(table)
+        # Brings pyarrow and numpy with it, which nobody needs who writes nothing.
+        from deltalake.fs import DeltaStorageHandler
+
         store = DeltaStorageHandler(self.uri(table), self._options or None)
         actions: list[AddAction] = []
         columns = dict(table.schema)
@@ -158,7 +162,7 @@ class Lake:
         """Rows of every partition, from the log alone."""
         if not self.exists(table):
             return {}
-        actions = pl.DataFrame(pa.table(self._open(table).get_add_actions(flatten=True)))
+        actions = pl.DataFrame(self._open(table).get_add_actions(flatten=True))
         if actions.is_empty():
             return {}
         key = f"partition.{table.partition_by}"
@@ -207,7 +211,7 @@ class Lake:
         return [field for field in wanted.fields if field.name not in present]
 
     def _write_file(
-        self, store: DeltaStorageHandler, table: LakeTable, partition: str, frame: pl.DataFrame
+        self, store: "DeltaStorageHandler", table: LakeTable, partition: str, frame: pl.DataFrame
     ) -> AddAction:
         path = f"{table.partition_by}={partition}/{uuid.uuid4()}.parquet"
         # A column that a file lacks is null to every reader, and costs nothing.

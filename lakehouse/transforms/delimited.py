@@ -15,9 +15,9 @@ other are found by Polars, which refuses long ones.
 """
 
 import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -58,7 +58,7 @@ def header_of(data: bytes) -> list[str]:
 
     Empty cells at the end are none; spreadsheets leave them.
     """
-    text = data.partition(b"\n")[0].decode("utf-8-sig", "replace").strip("\r")
+    text = data[: _body_at(data)].decode("utf-8-sig", "replace").strip("\r\n")
     try:
         cells = next(csv.reader([text]), [])
     except csv.Error:
@@ -74,14 +74,17 @@ def read_delimited(data: bytes, types: Mapping[str, ColumnType]) -> Delimited:
 
     Types: String, Int64, Decimal(20, 0) for unsigned 64-bit numbers, Date, Boolean.
     """
-    body = data[data.find(b"\n") + 1 :] if b"\n" in data else b""
-    if _lines_are_whole(body, len(types)):
-        try:
-            frame = _read_whole(body, types)
-        except pl.exceptions.PolarsError:
-            return _read_lines(body, types)
-        return Delimited(frame, pl.DataFrame(schema=REJECTS), records=frame.height)
-    return _read_lines(body, types)
+    body = _body_at(data)
+    if lines := _whole_lines(data, body, len(types)):
+        with suppress(pl.exceptions.PolarsError):
+            frame = _read_whole(data, types, header=True, lines=lines)
+            return Delimited(frame, pl.DataFrame(schema=REJECTS), records=lines)
+    return _read_lines(data[body:], types)
+
+
+def _body_at(data: bytes) -> int:
+    """Where the header ends. Days are large: what follows it is not copied without need."""
+    return data.find(b"\n") + 1 or len(data)
 
 
 def reject_lines(data: bytes, reason: str, *, header: bool = True) -> pl.DataFrame:
@@ -94,39 +97,42 @@ def reject_lines(data: bytes, reason: str, *, header: bool = True) -> pl.DataFra
     return pl.DataFrame(lines, schema=REJECTS, orient="row")
 
 
-def _lines_are_whole(body: bytes, width: int) -> bool:
-    if not body or b'"' in body or b"\0" in body:
-        return False
-    if b"\r" in body and body.count(b"\r") != body.count(b"\r\n") + body.endswith(b"\r"):
-        return False
-    return body.count(b",") == _count_lines(body) * (width - 1)
+def _whole_lines(data: bytes, body: int, width: int) -> int:
+    """How many lines follow the header, if all of them are whole; else none."""
+    if body == len(data) or data.find(b'"', body) >= 0 or data.find(b"\0", body) >= 0:
+        return 0
+    returns = data.count(b"\r", body)
+    if returns and returns != data.count(b"\r\n", body) + data.endswith(b"\r"):
+        return 0
+    lines = data.count(b"\n", body) + (not data.endswith(b"\n"))
+    return lines if data.count(b",", body) == lines * (width - 1) else 0
 
 
-def _count_lines(body: bytes) -> int:
-    return body.count(b"\n") + (not body.endswith(b"\n"))
-
-
-def _read_whole(body: bytes, types: Mapping[str, ColumnType]) -> pl.DataFrame:
-    """Read whole lines.
+def _read_whole(
+    data: bytes, types: Mapping[str, ColumnType], *, header: bool, lines: int
+) -> pl.DataFrame:
+    """Read whole lines, which are so many, behind a header or without one.
 
     Raises:
         PolarsError: They are not whole after all, or not UTF-8.
     """
     try:
-        return _read_typed(body, types)
+        return _typed_frame(_read(data, _strict(types), header, lines), types)
     except pl.exceptions.PolarsError:
-        text = _read(body, dict.fromkeys(types, pl.String))
+        text = _read(data, dict.fromkeys(types, pl.String), header, lines)
         return _convert(text, types)
 
 
-def _read_typed(body: bytes, types: Mapping[str, ColumnType]) -> pl.DataFrame:
+def _strict(types: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
     """Dates are read as text and unsigned numbers as Int64, which are strict where those are lax.
 
     Polars guesses among patterns for a Date, and makes 114 of `114.5` for a Decimal.
     """
     lax = {pl.Date: pl.String, pl.Decimal: pl.Int64}
-    strict = {name: lax.get(_base(dtype), dtype) for name, dtype in types.items()}
-    frame = _read(body, strict)
+    return {name: lax.get(_base(dtype), dtype) for name, dtype in types.items()}
+
+
+def _typed_frame(frame: pl.DataFrame, types: Mapping[str, ColumnType]) -> pl.DataFrame:
     dates = [name for name, dtype in types.items() if _base(dtype) == pl.Date]
     if not all(frame[name].str.contains(_DATE).all() for name in dates):
         raise pl.exceptions.InvalidOperationError("a cell is no date")
@@ -142,9 +148,11 @@ def _typed(column: pl.Series, dtype: ColumnType) -> pl.Expr:
     return pl.col(column.name).cast(dtype)
 
 
-def _read(body: bytes, schema: Mapping[str, ColumnType]) -> pl.DataFrame:
-    frame = pl.read_csv(io.BytesIO(body), has_header=False, schema=dict(schema), quote_char=None)
-    if frame.height != _count_lines(body):
+def _read(data: bytes, schema: Mapping[str, ColumnType], header: bool, lines: int) -> pl.DataFrame:
+    frame = pl.read_csv(
+        data, has_header=False, skip_lines=int(header), schema=dict(schema), quote_char=None
+    )
+    if frame.height != lines:
         raise pl.exceptions.ShapeError("there are not as many rows as lines")
     return frame.with_columns(pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias("_row"))
 
@@ -172,7 +180,8 @@ def _read_lines(body: bytes, types: Mapping[str, ColumnType]) -> Delimited:
     schema: dict[str, ColumnType] = dict.fromkeys(types, pl.String)
     frame = _convert(pl.DataFrame(rows, schema=schema | {"_row": pl.Int64}, orient="row"), types)
     if plain:
-        whole = _read_whole(b"\n".join(plain), types).with_columns(pl.Series("_row", plain_numbers))
+        whole = _read_whole(b"\n".join(plain), types, header=False, lines=len(plain))
+        whole = whole.with_columns(pl.Series("_row", plain_numbers))
         frame = pl.concat([frame, whole]).sort("_row")
     return Delimited(
         frame=frame,
