@@ -1,7 +1,9 @@
 """The demonstration: sample sources, all data sets built from them, in a home of its own."""
 
 import os
+import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from lakehouse.services.local import local_services
 from lakehouse.settings import Settings
 
 _QUERIES = {
-    "Drives and failures by year and brand": (
+    "The brand with the most drive days of each year": (
         "SELECT year, brand, drive_count, drive_days, drive_failures"
         " FROM drives.yearly_summary ORDER BY year, drive_days DESC LIMIT 1 BY year"
     ),
@@ -101,15 +103,19 @@ def _show_tables(settings: Settings, out: Console) -> None:
 
 
 def _show_where_to_look(settings: Settings, keep: bool, out: Console) -> None:
-    home = os.path.relpath(settings.state)
+    home = settings.state
+    exports = [f"export LAKEHOUSE_HOME={home} LAKEHOUSE_SOURCE_MIRROR={home}/mirror"]
+    if shutil.which("lakehouse") is None:
+        exports.append(f"export PATH={Path(sys.argv[0]).absolute().parent}:$PATH")
     out.print("\nLook around in the demo's home:", highlight=False)
+    for command in exports:
+        out.print(f"  {command}", highlight=False, soft_wrap=True)
     for command, meaning in (
-        (f"export LAKEHOUSE_HOME={home} LAKEHOUSE_SOURCE_MIRROR={home}/mirror", ""),
         ("lakehouse status", "what is there, and which checks fail"),
         ("lakehouse rejects drives", "the lines that could not be used, and why"),
-        ('lakehouse query "SELECT * FROM drives.daily_summary LIMIT 5"', ""),
+        ('lakehouse query "SHOW TABLES FROM drives"', "what can be asked, with SQL"),
         ("dagster dev", "the asset graph, its checks and its history"),
     ):
-        out.print(f"  {command:<26} {meaning}", highlight=False, soft_wrap=True)
+        out.print(f"  {command:<42} {meaning}", highlight=False, soft_wrap=True)
     services = "run on; `lakehouse down` stops them" if keep else "are down again"
     out.print(f"The services {services}. For your own data, see README.md.", highlight=False)
