@@ -83,7 +83,7 @@ def build_inbox_sensor(
                     tags={"lakehouse/file": file.name},
                 )
                 for file in taken
-                for partition in partitions_of(file)
+                for partition in file.partitions
             ],
             cursor=_Cursor(watched=watched, position=position).model_dump_json(),
             skip_reason=None if taken else f"{len(watched)} files may still be written.",
@@ -110,10 +110,10 @@ def _take(
     if copy is None:
         return False
     try:
-        partitions_of(inbox.preview(file, copy))
+        partitions = partitions_of(inbox.preview(file, copy))
     except SourceRefusedError as error:
         return _refuse(context, inbox, notifier, seen, copy, str(error))
-    inbox.take(file, copy)
+    inbox.take(file, copy, partitions)
     return True
 
 

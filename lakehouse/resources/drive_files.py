@@ -199,7 +199,8 @@ class DriveFiles:
     def _dropped(self, month: str) -> dict[date, DayFile]:
         days: dict[date, DayFile] = {}
         for taken in self.inbox.taken():
-            days |= {d: f for d, f in _days_of_dropped(taken).items() if _month_of(d) == month}
+            if month in taken.partitions:
+                days |= {d: f for d, f in _days_of_dropped(taken).items() if _month_of(d) == month}
         return days
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,7 +30,10 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Taken:
-    """A file that was taken from the inbox; `id` orders them by when they were."""
+    """A file that was taken from the inbox.
+
+    `id` orders them by when they were taken; `partitions` are those that the file serves.
+    """
 
     id: str
     name: str
@@ -37,6 +41,7 @@ class Taken:
     size: int
     sha256: str
     landed_at: datetime
+    partitions: tuple[str, ...]
 
 
 class Inbox:
@@ -106,10 +111,10 @@ class Inbox:
 
     def preview(self, dropped: Dropped, copy: Path) -> Taken:
         """The copy as it would be once it is taken, to look into."""
-        return Taken("", dropped.name, copy, dropped.size, "", datetime.now(UTC))
+        return Taken("", dropped.name, copy, dropped.size, "", datetime.now(UTC), ())
 
-    def take(self, dropped: Dropped, copy: Path) -> Taken:
-        """Land the copy and clear the inbox of the file.
+    def take(self, dropped: Dropped, copy: Path, partitions: Sequence[str]) -> Taken:
+        """Land the copy, which serves these partitions, and clear the inbox of the file.
 
         The record is written before the file gets its name, and the inbox is cleared last: a crash
         in between leaves the file in the inbox, to be taken again.
@@ -123,11 +128,16 @@ class Inbox:
             taken_id = f"{last}+"
         path = self._landing / taken_id / dropped.name
         path.parent.mkdir()
-        record = {"sha256": sha256, "landed_at": now.isoformat(), "size": dropped.size}
+        record = {
+            "sha256": sha256,
+            "landed_at": now.isoformat(),
+            "size": dropped.size,
+            "partitions": list(partitions),
+        }
         (self._landing / f"{taken_id}.json").write_text(json.dumps(record))
         copy.replace(path)
         self._fs.delete_file(f"{self._folder}/{dropped.name}")
-        return Taken(taken_id, dropped.name, path, dropped.size, sha256, now)
+        return Taken(taken_id, dropped.name, path, dropped.size, sha256, now, tuple(partitions))
 
     def refuse(self, dropped: Dropped, copy: Path, reason: str) -> None:
         """Move a file that cannot be used to `refused/`, with the reason beside it."""
@@ -153,6 +163,7 @@ class Inbox:
                         size=values["size"],
                         sha256=values["sha256"],
                         landed_at=datetime.fromisoformat(values["landed_at"]),
+                        partitions=tuple(values["partitions"]),
                     )
                 )
         return found

@@ -55,8 +55,8 @@ def drop(files: DriveFiles, tmp_path: Path):
         (tmp_path / "inbox" / "drives" / name).write_bytes(content)
         (seen,) = files.inbox.look()
         copy = files.inbox.fetch(seen)
-        days_of(files.inbox.preview(seen, copy))
-        return files.inbox.take(seen, copy)
+        days = days_of(files.inbox.preview(seen, copy))
+        return files.inbox.take(seen, copy, sorted({f"{day:%Y-%m}" for day in days}))
 
     return dropped
 
@@ -276,6 +276,14 @@ def test_a_dropped_file_that_was_damaged_stops_its_own_month_alone(files, drop):
     files.verify(files.land("2018-01"))
     with pytest.raises(SourceRefusedError, match="is no whole gzip file"):
         list(files.read(files.land("2018-02").days))
+
+
+def test_a_dropped_archive_that_was_damaged_stops_its_own_month_alone(files, drop):
+    taken = drop("february.zip", zipped({"2018-02-05.csv": CORRECTED}))
+    taken.path.write_bytes(b"damaged")
+    files.verify(files.land("2018-01"))
+    with pytest.raises(SourceRefusedError, match="february.zip is not a zip archive"):
+        files.land("2018-02")
 
 
 @pytest.mark.parametrize(

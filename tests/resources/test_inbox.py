@@ -38,7 +38,7 @@ def take_all(inbox: Inbox) -> list[Taken]:
     for dropped in inbox.look():
         copy = inbox.fetch(dropped)
         assert copy is not None
-        taken.append(inbox.take(dropped, copy))
+        taken.append(inbox.take(dropped, copy, ["2018-02"]))
     return taken
 
 
@@ -185,7 +185,7 @@ def test_an_inbox_can_be_a_prefix_in_a_bucket(
             with store.open_output_stream(f"lake/in/drives/{name}") as stream:
                 stream.write(CONTENT)
         first, second = inbox.look()
-        taken = inbox.take(first, inbox.fetch(first))
+        taken = inbox.take(first, inbox.fetch(first), ["2018-02"])
         inbox.refuse(second, inbox.fetch(second), "no")
         assert taken.path.read_bytes() == CONTENT
         assert inbox.taken() == [taken]
