@@ -41,7 +41,7 @@ def test_it_ends_well_and_shows_what_came_out_and_where_to_look(demo: Demo) -> N
     assert "failed" not in said
     assert all(f"drives {month}  ok" in said for month in DEMO_MONTHS)
     assert "17 of 17 partitions built" in said
-    assert "Drives and failures by year and brand" in said
+    assert "The brand with the most drive days of each year" in said
     assert "lakehouse status" in said
     assert "The services are down again." in said
 
