@@ -282,7 +282,7 @@ def test_a_dropped_archive_that_was_damaged_stops_its_own_month_alone(files, dro
     taken = drop("february.zip", zipped({"2018-02-05.csv": CORRECTED}))
     taken.path.write_bytes(b"damaged")
     files.verify(files.land("2018-01"))
-    with pytest.raises(SourceRefusedError, match="february.zip is not a zip archive"):
+    with pytest.raises(SourceRefusedError, match=r"february\.zip is not a zip archive"):
         files.land("2018-02")
 
 
