@@ -24,6 +24,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from filelock import FileLock
 
+from lakehouse.errors import UnavailableError
 from lakehouse.settings import Settings
 
 _CONFIG_FOLDER = Path(__file__).resolve().parent.parent
@@ -52,20 +53,38 @@ class RunHistory(DagsterStorage, ConfigurableClass):
     def from_config_value(  # type: ignore[override]  # one class stands for two
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> DagsterStorage:
-        """The storage that the settings ask for."""
+        """The storage that the settings ask for.
+
+        Raises:
+            UnavailableError: PostgreSQL does not answer, or refuses the account.
+        """
         settings = Settings()
         address = settings.dagster_postgres_url.get_secret_value()
         if address:
-            from dagster_postgres import DagsterPostgresStorage
-
-            return DagsterPostgresStorage(
-                address, should_autocreate_tables=True, inst_data=inst_data
-            )
+            return _postgres_history(address, inst_data)
         storage = settings.state / "dagster" / "storage"
         storage.mkdir(parents=True, exist_ok=True)
         # Two processes that come first would both make the tables, and one of them would fail.
         with FileLock(storage / ".lock"):
             return _SqliteHistory.from_local(str(storage), inst_data=inst_data)
+
+
+def _postgres_history(address: str, inst_data: ConfigurableClassData | None) -> DagsterStorage:
+    from dagster_postgres import DagsterPostgresStorage
+
+    # The driver that dagster-postgres brings; SQLAlchemy would look for a newer one.
+    url = sqlalchemy.make_url(address).set(drivername="postgresql+psycopg2")
+    try:
+        return DagsterPostgresStorage(
+            url.render_as_string(hide_password=False),
+            should_autocreate_tables=True,
+            inst_data=inst_data,
+        )
+    except sqlalchemy.exc.OperationalError as error:
+        raise UnavailableError(
+            f"PostgreSQL at {url.host}:{url.port or 5432}, which keeps Dagster's history, does not"
+            " answer or refuses the account: check LAKEHOUSE_DAGSTER_POSTGRES_URL."
+        ) from error
 
 
 class _EventLog(ConsolidatedSqliteEventLogStorage):
