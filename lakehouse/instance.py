@@ -75,16 +75,18 @@ def _postgres_history(address: str, inst_data: ConfigurableClassData | None) -> 
     # The driver that dagster-postgres brings; SQLAlchemy would look for a newer one.
     url = sqlalchemy.make_url(address).set(drivername="postgresql+psycopg2")
     try:
-        return DagsterPostgresStorage(
-            url.render_as_string(hide_password=False),
-            should_autocreate_tables=True,
-            inst_data=inst_data,
-        )
+        # Asked first: Dagster would log every one of its tries, and end with a traceback.
+        sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).connect().close()
     except sqlalchemy.exc.OperationalError as error:
         raise UnavailableError(
             f"PostgreSQL at {url.host}:{url.port or 5432}, which keeps Dagster's history, does not"
             " answer or refuses the account: check LAKEHOUSE_DAGSTER_POSTGRES_URL."
         ) from error
+    return DagsterPostgresStorage(
+        url.render_as_string(hide_password=False),
+        should_autocreate_tables=True,
+        inst_data=inst_data,
+    )
 
 
 class _EventLog(ConsolidatedSqliteEventLogStorage):
