@@ -3,6 +3,7 @@
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -108,12 +109,20 @@ class _Interrupts:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._unraisable = sys.unraisablehook
+        sys.unraisablehook = self._not_raised
         return self
 
     def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._unraisable
         signal.set_wakeup_fd(self._before)
         self._reader.close()
         self._writer.close()
+
+    def _not_raised(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Keep quiet of an interrupt that came where Python can only print it: it was noticed."""
+        if not issubclass(unraisable.exc_type, dg.DagsterExecutionInterruptedError):
+            self._unraisable(unraisable)
 
     def came(self) -> bool:
         """Whether one came since this was asked last."""
