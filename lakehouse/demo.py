@@ -67,12 +67,15 @@ def run_demo(*, keep: bool, out: Console, err: Console) -> None:
 
 
 def _demo_settings() -> Settings:
-    """The settings of the demo's home; in the environment, since Dagster's storage reads them."""
+    """The settings of the demo's home; in the environment, since Dagster's storage reads them.
+
+    No other setting counts: the demo must not write into anybody's lake, ClickHouse or history.
+    """
     home = Settings().state / "demo"
+    for name in [name for name in os.environ if name.startswith(("LAKEHOUSE_", "DAGSTER_HOME"))]:
+        del os.environ[name]
     os.environ["LAKEHOUSE_HOME"] = str(home)
     os.environ["LAKEHOUSE_SOURCE_MIRROR"] = str(home / "mirror")
-    for name in ("LAKEHOUSE_LAKE_URI", "LAKEHOUSE_CLICKHOUSE_URL", "LAKEHOUSE_INBOX"):
-        os.environ.pop(name, None)
     os.environ["LAKEHOUSE_CLICKHOUSE_PORT"] = str(_free_port())
     return Settings()
 
