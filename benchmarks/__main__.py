@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.modern_month import make_modern_month
-from lakehouse.samples import DRIVE_FOLDER
+from lakehouse.samples.drives import DRIVE_FOLDER
 
 ROOT = Path(__file__).resolve().parent.parent
 MIRROR = Path(os.environ.get("LAKEHOUSE_SOURCE_MIRROR", ROOT.parent / "shared" / "mirror"))

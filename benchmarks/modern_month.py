@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lakehouse.samples import DRIVE_FOLDER, header, make_drive_archives
+from lakehouse.samples.drives import DRIVE_FOLDER, header, make_drive_archives
 
 MONTH = "2024-04"
 FIRST_DAY = date(2024, 4, 1)

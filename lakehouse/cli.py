@@ -46,7 +46,10 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="drives")]
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="drives, taxi or retail")]
+Service = Annotated[
+    str | None, typer.Option("--service", help="One of taxi's: yellow, green, fhv, fhvhv.")
+]
 From = Annotated[str | None, typer.Option("--from", help="First month, as 2018-01.")]
 To = Annotated[str | None, typer.Option("--to", help="Last month, as 2018-03.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
@@ -104,6 +107,7 @@ def backfill(
     dataset: DatasetName,
     first: From = None,
     last: To = None,
+    service: Service = None,
     select: Annotated[
         str | None, typer.Option(help="Only these assets, in Dagster's selection syntax.")
     ] = None,
@@ -113,13 +117,18 @@ def backfill(
     as_json: Json = False,
 ) -> None:
     """Materialize months of a data set with all that depends on them, as far as not up to date."""
-    settings, known = _settings(), _dataset(dataset)
-    months = _months(known, first, last, default_all=False)
+    settings = _settings()
+    known = _dataset(settings, dataset)
+    months = _months(known, first, last, service, default_all=False)
     with _loading():
         from lakehouse.automation.console import backfill_on
 
-    console = None if as_json else out
-    reports = backfill_on(settings, known, months, console, err, select=select, force=force)
+    reports = backfill_on(
+        *(settings, known, months, None if as_json else out, err),
+        service=service,
+        select=select,
+        force=force,
+    )
     if as_json:
         _print_json([asdict(report) for report in reports])
     if not all(report.ok for report in reports):
@@ -133,16 +142,14 @@ def status(
 ) -> None:
     """Show how many partitions are there, missing, failed or stale, and which checks fail."""
     with _loading():
-        from lakehouse.automation.datasets import DATASETS
+        from lakehouse.automation.datasets import datasets
         from lakehouse.automation.overview import overview
         from lakehouse.instance import open_instance
 
     settings = _settings()
+    chosen = [_dataset(settings, dataset)] if dataset else datasets(settings).values()
     with open_instance(settings) as instance:
-        found = [
-            overview(instance, known, settings)
-            for known in ([_dataset(dataset)] if dataset else DATASETS.values())
-        ]
+        found = [overview(instance, known, settings) for known in chosen]
     if as_json:
         _print_json(found)
         return
@@ -153,7 +160,7 @@ def status(
                 (a["asset"], a["fresh"], a["stale"], a["failed"], a["missing"], a["newest"] or "")
                 for a in data["assets"]
             ],
-            title=f"{data['dataset']}, in months and years",
+            title=f"{data['dataset']}, in partitions",
         )
         age = data["newest_data_age_days"]
         if age is not None:
@@ -201,6 +208,7 @@ def rejects(
     dataset: DatasetName,
     first: From = None,
     last: To = None,
+    service: Service = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Rows at most; a table shows 100, JSON all.")
     ] = None,
@@ -211,14 +219,17 @@ def rejects(
 
     from lakehouse.resources.lake import Lake
 
-    known = _dataset(dataset)
-    months = _months(known, first, last, default_all=True)
-    found = (
-        Lake(_settings())
-        .scan(known.rejects)
+    settings = _settings()
+    known = _dataset(settings, dataset)
+    months = _months(known, first, last, service, default_all=True)
+    lake = Lake(settings)
+    found = pl.concat(
+        lake.scan(stage.rejects)
         .filter(pl.col("month").is_between(pl.lit(months[0]), pl.lit(months[-1])))
         .sort("month", "file", "line")
         .collect()
+        for stage in known.chosen(service)
+        if stage.rejects
     )
     if as_json:
         _print_json((found if limit is None else found.head(limit)).to_dicts())
@@ -242,14 +253,25 @@ def replay(dataset: DatasetName, as_json: Json = False) -> None:
         from lakehouse.automation.console import backfill_on
     from lakehouse.resources.lake import Lake
 
-    settings, known = _settings(), _dataset(dataset)
-    before = {m: n for m, n in Lake(settings).row_counts(known.rejects).items() if n}
+    settings = _settings()
+    known = _dataset(settings, dataset)
+    lake = Lake(settings)
+    console = None if as_json else out
     reports = []
-    if before:
-        console = None if as_json else out
-        reports = backfill_on(settings, known, sorted(before), console, err, force=True)
-    after = Lake(settings).row_counts(known.rejects)
-    rows, left = sum(before.values()), sum(after.get(month, 0) for month in before)
+    rows = left = 0
+    for stage in known.stages:
+        if stage.rejects is None:
+            continue
+        before = {month: n for month, n in lake.row_counts(stage.rejects).items() if n}
+        if before:
+            reports += backfill_on(
+                *(settings, known, sorted(before), console, err),
+                service=stage.name or None,
+                force=True,
+            )
+        after = lake.row_counts(stage.rejects)
+        rows += sum(before.values())
+        left += sum(after.get(month, 0) for month in before)
     if as_json:
         _print_json({"before": rows, "left": left})
     elif rows:
@@ -345,20 +367,30 @@ def _settings() -> "Settings":
     return Settings()
 
 
-def _dataset(name: str) -> "Dataset":
+def _dataset(settings: "Settings", name: str) -> "Dataset":
     with _loading():
-        from lakehouse.automation.datasets import DATASETS
+        from lakehouse.automation.datasets import datasets
 
-    if name not in DATASETS:
-        raise UsageError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
-    return DATASETS[name]
+    known = datasets(settings)
+    if name not in known:
+        raise UsageError(f"there is no data set {name!r}; there is {', '.join(known)}")
+    return known[name]
 
 
 def _months(
-    dataset: "Dataset", first: str | None, last: str | None, *, default_all: bool
+    dataset: "Dataset",
+    first: str | None,
+    last: str | None,
+    service: str | None = None,
+    *,
+    default_all: bool,
 ) -> list[str]:
     """The months that were asked for, or a sentence that says why they cannot be."""
-    known = dataset.months.get_partition_keys()
+    if service is not None and service not in dataset.services:
+        there = ", ".join(dataset.services) or "none"
+        raise UsageError(f"{dataset.name} has no service {service!r}; there is {there}")
+    name = f"{dataset.name} {service}" if service else dataset.name
+    known = sorted({month for stage in dataset.chosen(service) for month in stage.months})
     if first is None and not default_all:
         raise UsageError("name the months: --from 2018-01 --to 2018-03")
     first, last = first or known[0], last or first or known[-1]
@@ -366,9 +398,7 @@ def _months(
         if not _MONTH.fullmatch(month):
             raise UsageError(f"{month!r} is not a month; write it as 2018-01")
         if month < known[0]:
-            raise UsageError(
-                f"there is no {month}: the first month of {dataset.name} is {known[0]}"
-            )
+            raise UsageError(f"there is no {month}: the first month of {name} is {known[0]}")
         if month > known[-1]:
             raise UsageError(f"{month} is not over; the last whole month is {known[-1]}")
     if first > last:

@@ -13,19 +13,23 @@ from lakehouse.checks.factory import build_checks
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.resources.drive_files import DriveFiles
 from lakehouse.resources.lake import Lake
+from lakehouse.resources.landing import Progress
 from lakehouse.resources.notifier import Notifier
 from lakehouse.settings import Settings
 
 
-def build_definitions(settings: Settings | None = None, **overrides: Any) -> dg.Definitions:
+def build_definitions(
+    settings: Settings | None = None, progress: Progress | None = None, **overrides: Any
+) -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors over the resources of these settings.
 
     Args:
         settings: Read from the environment where not given.
+        progress: Told how far downloads are.
         overrides: Resources by name, in the place of those that the settings make.
     """
     settings = settings or Settings()
-    drive_files = DriveFiles(settings)
+    drive_files = DriveFiles(settings, progress)
     resources = {
         "drive_files": drive_files,
         "inboxes": {"drives": drive_files.inbox},

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lakehouse.automation.console import backfill_on
-from lakehouse.automation.datasets import DATASETS
+from lakehouse.automation.datasets import datasets
 from lakehouse.errors import LakehouseError
 from lakehouse.resources.clickhouse import ClickHouse
-from lakehouse.samples import DEMO_MONTHS, make_drive_archives
+from lakehouse.samples.drives import DEMO_MONTHS, make_drive_archives
 from lakehouse.services.local import local_services
 from lakehouse.settings import Settings
 
@@ -47,7 +47,7 @@ def run_demo(*, keep: bool, out: Console, err: Console) -> None:
         for service in services:
             with err.status(f"Starting {service.name} (at first, its program is fetched) …"):
                 out.print(f"{service.name} runs at {service.start().address}", highlight=False)
-        reports = backfill_on(settings, DATASETS["drives"], DEMO_MONTHS, out, err)
+        reports = backfill_on(settings, datasets(settings)["drives"], DEMO_MONTHS, out, err)
         _show_tables(settings, out)
     finally:
         if not keep:

@@ -6,6 +6,8 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.partitions import WHOLE
+
 _CODE_VERSION_TAG = "dagster/code_version"
 
 
@@ -48,18 +50,28 @@ def latest_materializations(
         dg.AssetRecordsFilter(asset_key=asset_key, storage_ids=list(events.values())),
         limit=len(events),
     ).records
-    found = {}
-    for record in records:
-        materialization = record.asset_materialization
-        if materialization and materialization.partition:
-            found[materialization.partition] = Materialization(
-                event=record.storage_id,
-                timestamp=record.timestamp,
-                run_id=record.run_id,
-                code_version=(materialization.tags or {}).get(_CODE_VERSION_TAG),
-                metadata={name: value.value for name, value in materialization.metadata.items()},
-            )
-    return found
+    return {record.partition_key: _made(record) for record in records if record.partition_key}
+
+
+def latest_materialization(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey
+) -> Materialization | None:
+    """The latest materialization of an asset without partitions."""
+    records = instance.fetch_materializations(asset_key, limit=1).records
+    return _made(records[0]) if records else None
+
+
+def _made(record: dg.EventLogRecord) -> Materialization:
+    materialization = record.asset_materialization
+    tags = materialization.tags if materialization else None
+    metadata = materialization.metadata if materialization else {}
+    return Materialization(
+        event=record.storage_id,
+        timestamp=record.timestamp,
+        run_id=record.run_id,
+        code_version=(tags or {}).get(_CODE_VERSION_TAG),
+        metadata={name: value.value for name, value in metadata.items()},
+    )
 
 
 def observed_since(
@@ -76,8 +88,11 @@ def latest_metadata(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition: str
 ) -> Mapping[str, Any]:
     """The metadata of a partition's latest materialization; empty without one."""
-    found = latest_materializations(instance, asset_key, [partition])
-    return found[partition].metadata if partition in found else {}
+    if partition == WHOLE:
+        made = latest_materialization(instance, asset_key)
+    else:
+        made = latest_materializations(instance, asset_key, [partition]).get(partition)
+    return made.metadata if made else {}
 
 
 def failed_attempts(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> set[str]:
@@ -93,6 +108,18 @@ def failed_attempts(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> set
     return {partition for partition, (run_id, _) in found.items() if run_id not in under_way}
 
 
+def last_attempt_failed(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> bool:
+    """Whether the latest attempt at an asset without partitions is over and made nothing."""
+    records = instance.get_asset_records([asset_key])
+    entry = records[0].asset_entry if records else None
+    if entry is None or entry.last_run_id is None:
+        return False
+    if entry.last_materialization and entry.last_materialization.run_id == entry.last_run_id:
+        return False
+    run = instance.get_run_by_id(entry.last_run_id)
+    return run is None or run.is_finished
+
+
 def failing_checks(
     instance: dg.DagsterInstance,
     check_keys: Sequence[dg.AssetCheckKey],
@@ -104,25 +131,26 @@ def failing_checks(
     )
     results = []
     for info in infos:
-        if info.latest_execution_status.value != "FAILED" or info.partition_key is None:
+        if info.latest_execution_status.value != "FAILED":
             continue
+        partition = info.partition_key or WHOLE
         evaluation = _evaluation(instance, info.check_key, info.partition_key)
         results.append(
             CheckResult(
                 asset_key=info.check_key.asset_key,
                 name=info.check_key.name,
-                partition=info.partition_key,
+                partition=partition,
                 passed=False,
                 stops=evaluation is None or evaluation.severity is dg.AssetCheckSeverity.ERROR,
                 sentence=(evaluation.description if evaluation else None)
-                or f"{info.partition_key}: the check itself broke off; see its run",
+                or f"{partition or 'all'}: the check itself broke off; see its run",
             )
         )
     return results
 
 
 def _evaluation(
-    instance: dg.DagsterInstance, check_key: dg.AssetCheckKey, partition: str
+    instance: dg.DagsterInstance, check_key: dg.AssetCheckKey, partition: str | None
 ) -> dg.AssetCheckEvaluation | None:
     # Dagster has no public way to ask for the checks of one partition.
     from dagster._core.event_api import PartitionKeyFilter

@@ -1,19 +1,38 @@
 """The months and years of each data set, and how one maps to the other."""
 
 import warnings
+from collections.abc import Iterable
 
 import dagster as dg
 
 # The mapping below works in the pinned Dagster; it says at every import that it may change.
 warnings.filterwarnings("ignore", "Parameter `allow_nonexistent_upstream", dg.BetaWarning)
 
+WHOLE = ""
+"""The one partition of what has no partitions."""
+
 DRIVES_FIRST_MONTH = "2013-04"
+
+TAXI_FIRST_MONTHS = {
+    "yellow": "2009-01",
+    "green": "2013-08",
+    "fhv": "2015-01",
+    "fhvhv": "2019-02",
+}
+"""The taxi services, each with its first month."""
 
 drives_months = dg.MonthlyPartitionsDefinition(start_date=DRIVES_FIRST_MONTH, fmt="%Y-%m")
 
 drives_years = dg.TimeWindowPartitionsDefinition(
     start="2013", fmt="%Y", cron_schedule="0 0 1 1 *", end_offset=1
 )
+
+taxi_months = {
+    service: dg.MonthlyPartitionsDefinition(start_date=first, fmt="%Y-%m")
+    for service, first in TAXI_FIRST_MONTHS.items()
+}
+
+retail_months = dg.MonthlyPartitionsDefinition(start_date="2009-12", fmt="%Y-%m")
 
 # 2013 begins in April, and the current year has months still to come.
 months_of_year = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
@@ -22,6 +41,29 @@ months_of_year = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partit
 def months_between(months: dg.TimeWindowPartitionsDefinition, first: str, last: str) -> list[str]:
     """The partitions from `first` to `last`, both included."""
     return [key for key in months.get_partition_keys() if first <= key <= last]
+
+
+def spans(months: Iterable[str]) -> str:
+    """Months in words, those that follow each other as `2020-05 to 2020-11`."""
+    runs: list[list[str]] = []
+    for month in sorted(months):
+        if runs and month_after(runs[-1][-1]) == month:
+            runs[-1].append(month)
+        else:
+            runs.append([month])
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def month_after(month: str) -> str:
+    """The month that follows."""
+    year, number = int(month[:4]), int(month[5:])
+    return f"{year + 1}-01" if number == 12 else f"{year}-{number + 1:02d}"
+
+
+def month_before(month: str) -> str:
+    """The month that comes before."""
+    year, number = int(month[:4]), int(month[5:])
+    return f"{year - 1}-12" if number == 1 else f"{year}-{number - 1:02d}"
 
 
 def months_of(year: str) -> list[str]:

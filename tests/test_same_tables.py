@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from homes import Home
 
-from lakehouse.samples import make_drive_archives
+from lakehouse.samples.drives import make_drive_archives
 
 MONTHS = ("2018-01", "2018-02")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.samples import DRIVE_FOLDER, SampleTruth, header, make_drive_archives
+from lakehouse.samples.drives import DRIVE_FOLDER, SampleTruth, header, make_drive_archives
 
 MIRROR = Path(
     os.environ.get("LAKEHOUSE_TEST_MIRROR")

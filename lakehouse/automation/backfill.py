@@ -12,20 +12,33 @@ from uuid import uuid4
 
 import dagster as dg
 
-from lakehouse.automation.datasets import Dataset
-from lakehouse.automation.freshness import DatasetState, dataset_state, held_back, needed
-from lakehouse.partitions import months_of
+from lakehouse.automation.datasets import Dataset, Publisher, Stage
+from lakehouse.automation.freshness import (
+    DatasetState,
+    dataset_state,
+    held_back,
+    needed,
+    sources,
+)
+from lakehouse.history import CheckResult
+from lakehouse.partitions import WHOLE, month_after
 from lakehouse.processes import process_tags, report_killed_runs
 from lakehouse.settings import Settings
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one partition; counts are of the data set's first table, in rows."""
+    """What became of a partition, or of a range of them that one run made.
 
+    Counts are of the stage's first table, in rows. `published` is False where the publisher has
+    nothing for it, so that there was nothing to run.
+    """
+
+    stage: str
     partition: str
     ok: bool
     ran: bool
+    published: bool = True
     seconds: float = 0.0
     run_id: str | None = None
     rows_in: int | None = None
@@ -39,7 +52,7 @@ class Report:
 
 
 class Backfill:
-    """A backfill of some months of a data set, and of the years that they belong to."""
+    """A backfill of some months of a data set, and of what else they belong to."""
 
     def __init__(
         self,
@@ -49,6 +62,7 @@ class Backfill:
         dataset: Dataset,
         *,
         force: bool = False,
+        service: str | None = None,
         selection: set[dg.AssetKey] | None = None,
     ):
         """Prepare a backfill.
@@ -59,46 +73,86 @@ class Backfill:
             definitions: All definitions.
             dataset: The data set.
             force: Materialize what is up to date as well.
+            service: Only this one of the data set's services; all where not given.
             selection: Only these assets; all where not given.
         """
-        self._settings = settings
         self._instance = instance
         self._job = definitions.resolve_implicit_global_asset_job_def()
         self._dataset = dataset
+        self._publisher: Publisher = dataset.publisher(settings)
         self._force = force
+        self._stages = dataset.chosen(service)
         self._selection = selection
 
     def run(self, months: Sequence[str]) -> Iterator[Report]:
-        """Materialize the months, then those of their years that there is a month of.
-
-        Gives a report for each, as it ends.
-        """
+        """Materialize these months stage by stage; gives a report for each run, as it ends."""
         report_killed_runs(self._instance)
-        dataset, instance = self._dataset, self._instance
-        is_current = dataset.source_is_current(self._settings)
-        state = dataset_state(instance, dataset.assets, dataset.check_keys, months, is_current)
-        for month in months:
-            yield self._bring_up_to_date(dataset.monthly, state, month)
-        years = sorted({month[:4] for month in months})
-        of_years = [month for year in years for month in months_of(year)]
-        state = dataset_state(instance, dataset.assets, dataset.check_keys, [*years, *of_years])
-        for year in years:
-            if any(month.startswith(year) for month in self._months_for_years(state)):
-                yield self._bring_up_to_date(dataset.yearly, state, year)
+        for stage in self._stages:
+            upstream = self._upstream(stage)
+            assets = [*upstream, *stage.assets]
+            partitions = stage.partitions(months)
+            state = dataset_state(
+                self._instance,
+                assets,
+                self._dataset.check_keys(assets),
+                {source for partition in partitions for source in sources(partition)},
+                self._publisher.is_current,
+            )
+            for batch in self._batches(stage, state, upstream, partitions):
+                yield self._bring_up_to_date(stage, state, batch)
 
-    def _months_for_years(self, state: DatasetState) -> set[str]:
-        """The months that there are of what years are made from."""
-        upstream = {dep.asset_key for a in self._dataset.yearly for dep in a.get_asset_spec().deps}
-        monthly = upstream & {asset.key for asset in self._dataset.monthly}
-        return {month for key in monthly for month in state.made[key]}
+    def _upstream(self, stage: Stage) -> list[dg.AssetsDefinition]:
+        """The assets of earlier stages that a stage is made from."""
+        deps = {dep.asset_key for asset in stage.assets for dep in asset.get_asset_spec().deps}
+        deps -= {asset.key for asset in stage.assets}
+        return [asset for asset in self._dataset.assets if asset.key in deps]
 
-    def _bring_up_to_date(
-        self, assets: Sequence[dg.AssetsDefinition], state: DatasetState, partition: str
-    ) -> Report:
-        keys = [a.key for a in assets] if self._force else needed(assets, state, partition)
-        if self._selection is not None:
-            keys = [key for key in keys if key in self._selection]
-        held = held_back(assets, state, partition, keys)
+    def _batches(
+        self,
+        stage: Stage,
+        state: DatasetState,
+        upstream: Sequence[dg.AssetsDefinition],
+        partitions: Sequence[str],
+    ) -> Iterator[list[str]]:
+        """What a run makes: a partition each, or the ranges that follow each other without a gap.
+
+        Left out is what there is nothing of upstream, such as a year without a month.
+        """
+        partitioned = [asset.key for asset in upstream if asset.partitions_def is not None]
+        batch: list[str] = []
+        for partition in partitions:
+            if partitioned and not any(
+                source in state.made[key] for key in partitioned for source in sources(partition)
+            ):
+                continue
+            if batch and not self._share_a_run(stage, state, batch[-1], partition):
+                yield batch
+                batch = []
+            batch.append(partition)
+        if batch:
+            yield batch
+
+    def _share_a_run(self, stage: Stage, state: DatasetState, one: str, other: str) -> bool:
+        """Whether a run makes both: months without a gap that need the same."""
+        if not stage.together or month_after(one) != other:
+            return False
+        return self._keys(stage, state, one) == self._keys(stage, state, other)
+
+    def _keys(self, stage: Stage, state: DatasetState, partition: str) -> list[dg.AssetKey]:
+        keys = (
+            [asset.key for asset in stage.assets]
+            if self._force
+            else needed(stage.assets, state, partition)
+        )
+        return [key for key in keys if self._selection is None or key in self._selection]
+
+    def _bring_up_to_date(self, stage: Stage, state: DatasetState, batch: list[str]) -> Report:
+        first, last = batch[0], batch[-1]
+        name = first if first == last else f"{first} to {last}"
+        keys = self._keys(stage, state, first)
+        held: dict[dg.AssetKey, list[CheckResult]] = {}
+        for partition in batch:
+            held |= held_back(stage.assets, state, partition, keys)
         withheld = [
             f"{key.to_user_string()} is not made from what failed a check: {check.sentence}"
             for key, checks in held.items()
@@ -106,23 +160,34 @@ class Backfill:
         ]
         keys = [key for key in keys if key not in held]
         if not keys:
-            return Report(partition, ok=not withheld, ran=False, errors=withheld)
+            return Report(stage.name, name, ok=not withheld, ran=False, errors=withheld)
+        if first == last and (reason := self._publisher.lacks(stage.name, first)):
+            return Report(stage.name, name, ok=False, ran=False, published=False, errors=[reason])
         run_id = str(uuid4())
         started = time.monotonic()
         result = self._job.execute_in_process(
-            partition_key=partition,
+            partition_key=first if first == last and first != WHOLE else None,
             instance=self._instance,
             asset_selection=keys,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             run_id=run_id,
-            tags=process_tags(run_id),
+            tags=process_tags(run_id) | (_range_tags(first, last) if first != last else {}),
         )
-        report = _report(result, partition, time.monotonic() - started)
+        report = _report(result, stage.name, name, time.monotonic() - started)
         return replace(report, ok=report.ok and not withheld, errors=[*report.errors, *withheld])
 
 
-def _report(result: dg.ExecuteInProcessResult, partition: str, seconds: float) -> Report:
+def _range_tags(first: str, last: str) -> dict[str, str]:
+    return {
+        "dagster/asset_partition_range_start": first,
+        "dagster/asset_partition_range_end": last,
+    }
+
+
+def _report(
+    result: dg.ExecuteInProcessResult, stage: str, partition: str, seconds: float
+) -> Report:
     metadata: dict[str, Any] = {}
     for event in result.get_asset_materialization_events():
         for name, value in event.materialization.metadata.items():
@@ -131,6 +196,7 @@ def _report(result: dg.ExecuteInProcessResult, partition: str, seconds: float) -
     failed = [e for e in evaluations if not e.passed]
     stops = [e for e in failed if e.severity is dg.AssetCheckSeverity.ERROR]
     return Report(
+        stage=stage,
         partition=partition,
         ok=result.success,
         ran=True,

@@ -24,13 +24,13 @@ from lakehouse.automation.datasets import Dataset
 from lakehouse.definitions import build_definitions
 from lakehouse.errors import UsageError
 from lakehouse.instance import open_instance
-from lakehouse.resources.drive_files import DriveFiles
+from lakehouse.partitions import spans
 from lakehouse.settings import Settings
 
 # A connection that is closed while somebody presses Ctrl-C would print a traceback.
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
-_WHAT = "Months and years"
+_WHAT = "Partitions"
 
 
 def backfill_on(
@@ -40,6 +40,7 @@ def backfill_on(
     out: Console | None,
     err: Console,
     *,
+    service: str | None = None,
     select: str | None = None,
     force: bool = False,
 ) -> list[Report]:
@@ -51,6 +52,7 @@ def backfill_on(
         months: The months to bring up to date.
         out: Gets a line for each partition; none are printed where it is None.
         err: Shows the progress.
+        service: Only this one of the data set's services.
         select: Only these assets, in Dagster's selection syntax.
         force: Materialize what is up to date as well.
 
@@ -60,23 +62,26 @@ def backfill_on(
     """
     selection = _selected(dataset, select) if select is not None else None
     reports = []
-    partitions = len(months) + len({month[:4] for month in months})
+    partitions = sum(len(stage.partitions(months)) for stage in dataset.chosen(service))
     with (
         open_instance(settings) as instance,
         _Interrupts() as interrupts,
-        BackfillConsole(out, err, partitions) as console,
+        BackfillConsole(dataset.name, out, err, partitions) as console,
     ):
-        definitions = build_definitions(
-            settings, drive_files=DriveFiles(settings, console.downloading)
-        )
         backfill = Backfill(
-            settings, instance, definitions, dataset, force=force, selection=selection
+            settings,
+            instance,
+            build_definitions(settings, console.downloading),
+            dataset,
+            force=force,
+            service=service,
+            selection=selection,
         )
         for report in backfill.run(months):
             stopped = interrupts.came()
             if report.ok or not stopped:
                 reports.append(report)
-                console.show(dataset.name, report)
+                console.show(report)
             if stopped:
                 raise KeyboardInterrupt
     return reports
@@ -136,8 +141,10 @@ class _Interrupts:
 class BackfillConsole:
     """Progress on standard error, results on standard output."""
 
-    def __init__(self, out: Console | None, err: Console, partitions: int):
+    def __init__(self, dataset: str, out: Console | None, err: Console, partitions: int):
+        self._dataset = dataset
         self._out = out
+        self._unpublished: list[Report] = []
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -158,6 +165,7 @@ class BackfillConsole:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._say_what_is_not_published()
         self._progress.stop()
 
     def downloading(self, done: int, total: int | None) -> None:
@@ -165,20 +173,43 @@ class BackfillConsole:
         size = f"{total / 1e6:,.0f}" if total else "?"
         self._progress.update(self._task, description=f"Downloading {done / 1e6:,.0f} of {size} MB")
 
-    def show(self, dataset: str, report: Report) -> None:
-        """A line for a partition: rows in, written, rejected, dropped, checks; then what failed."""
+    def show(self, report: Report) -> None:
+        """A line for a run: rows in, written, rejected, dropped, checks; then what failed.
+
+        What the publisher does not have is said in one line for all months of a stage.
+        """
         self._progress.update(self._task, advance=1, description=_WHAT)
-        if self._out is None:
+        if self._unpublished and self._unpublished[0].stage != report.stage:
+            self._say_what_is_not_published()
+        if not report.published:
+            self._unpublished.append(report)
             return
-        lines = [_line(dataset, report)]
-        lines += [f"    [red]{escape(error)}[/]" for error in report.errors]
-        lines += [f"    [yellow]{escape(warning)}[/]" for warning in report.warnings]
-        for line in lines:
+        self._say(_line(self._dataset, report))
+        for error in report.errors:
+            self._say(f"    [red]{escape(error)}[/]")
+        for warning in report.warnings:
+            self._say(f"    [yellow]{escape(warning)}[/]")
+
+    def _say_what_is_not_published(self) -> None:
+        missing, self._unpublished = self._unpublished, []
+        if len(missing) == 1:
+            self._say(f"[red]{_name(self._dataset, missing[0])}  {escape(missing[0].errors[0])}[/]")
+        elif missing:
+            name = " ".join(word for word in (self._dataset, missing[0].stage) if word)
+            self._say(f"[red]{name}  not published: {spans(r.partition for r in missing)}[/]")
+
+    def _say(self, line: str) -> None:
+        if self._out is not None:
             self._out.print(line, highlight=False, soft_wrap=True)
 
 
+def _name(dataset: str, report: Report) -> str:
+    words = (dataset, report.stage, f"{report.partition:<7}")
+    return " ".join(word for word in words if word)
+
+
 def _line(dataset: str, report: Report) -> str:
-    name = f"{dataset} {report.partition:<7}"
+    name = _name(dataset, report)
     if not report.ran and report.ok:
         return f"[dim]{name}  up to date[/]"
     counts = [

@@ -1,7 +1,7 @@
 """When drive stats run: jobs, the schedule, the sensors for publications and for the inbox."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 
 import dagster as dg
@@ -140,14 +140,20 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     return [drives_publications, inbox, years]
 
 
-def source_is_current(settings: Settings) -> Callable[[str, Materialization], bool]:
-    """Tells whether publisher and inbox still have of a month what was materialized."""
-    drive_files = DriveFiles(settings, patience=_PATIENCE)
+class DrivesPublisher:
+    """What Backblaze and the inbox can be asked."""
 
-    def is_current(month: str, made: Materialization) -> bool:
-        return drive_files.is_current(month, str(made.metadata.get("source_version", "")))
+    def __init__(self, settings: Settings) -> None:
+        self._files = DriveFiles(settings, patience=_PATIENCE)
 
-    return is_current
+    def is_current(self, key: dg.AssetKey, partition: str, made: Materialization) -> bool:
+        """Whether publisher and inbox still have of a month what was materialized."""
+        if key != drives.archive.key:
+            return True
+        return self._files.is_current(partition, str(made.metadata.get("source_version", "")))
+
+    def lacks(self, stage: str, partition: str) -> None:
+        """An archive holds several months: whether it has this one shows once it is landed."""
 
 
 def _fingerprint(made: Materialization) -> Fingerprint:

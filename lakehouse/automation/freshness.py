@@ -2,7 +2,8 @@
 
 The rule is that of `make`: a partition is stale when its code has another version, or something
 upstream was made or published again after it, and failed when its latest attempt made nothing or a
-check that stops what is downstream failed on it.
+check that stops what is downstream failed on it. What has no partitions, such as a look-up, does
+not make stale all that was ever made with it: whether it was another then, the source is asked.
 """
 
 from collections import defaultdict
@@ -17,10 +18,15 @@ from lakehouse.history import (
     Materialization,
     failed_attempts,
     failing_checks,
+    last_attempt_failed,
+    latest_materialization,
     latest_materializations,
     observed_since,
 )
-from lakehouse.partitions import months_of
+from lakehouse.partitions import WHOLE, months_of
+
+IsCurrent = Callable[[dg.AssetKey, str, Materialization], bool]
+"""Tells whether the outside still is what it was when a partition of an asset was made."""
 
 
 class State(StrEnum):
@@ -50,7 +56,7 @@ def dataset_state(
     assets: Sequence[dg.AssetsDefinition],
     check_keys: Sequence[dg.AssetCheckKey],
     partitions: Iterable[str] | None = None,
-    source_is_current: Callable[[str, Materialization], bool] | None = None,
+    is_current: IsCurrent | None = None,
 ) -> DatasetState:
     """How these assets, which stand before what depends on them, are.
 
@@ -59,13 +65,12 @@ def dataset_state(
         assets: All assets of the data set, each behind its dependencies.
         check_keys: Their checks.
         partitions: The partitions of interest; all where not given.
-        source_is_current: Tells for assets without dependencies whether the outside is still what
-            it was when they were made.
+        is_current: Asked of what is otherwise fresh.
     """
     wanted = set(partitions) if partitions is not None else None
-    made = {asset.key: latest_materializations(instance, asset.key, wanted) for asset in assets}
-    attempts = {asset.key: failed_attempts(instance, asset.key) for asset in assets}
-    failing = failing_checks(instance, check_keys, wanted)
+    made = {asset.key: _made(instance, asset, wanted) for asset in assets}
+    attempts = {asset.key: _failed(instance, asset) for asset in assets}
+    failing = _failing(instance, assets, check_keys, wanted)
     stopped: dict[dg.AssetKey, set[str]] = defaultdict(set)
     for check in failing:
         if check.stops:
@@ -73,26 +78,54 @@ def dataset_state(
     states: dict[dg.AssetKey, dict[str, State]] = {}
     for asset in assets:
         spec = asset.get_asset_spec()
+        deps = [dep.asset_key for dep in spec.deps if dep.asset_key in made]
         states[asset.key] = {}
-        published_again = (
-            set() if spec.deps else observed_since(instance, asset.key, made[asset.key])
-        )
+        published_again = set() if deps else observed_since(instance, asset.key, made[asset.key])
         known = set(made[asset.key]) | attempts[asset.key]
-        for partition in known if wanted is None else known & wanted:
-            states[asset.key][partition] = _state(
-                partition,
+        for partition in known if wanted is None else known & (wanted | {WHOLE}):
+            state = _state(
                 made[asset.key].get(partition),
                 failed=partition in attempts[asset.key] or partition in stopped[asset.key],
                 published_again=partition in published_again,
                 code_version=spec.code_version,
                 upstream=[
-                    made[dep.asset_key][source]
-                    for dep in spec.deps
-                    for source in _upstream_partitions(partition, made[dep.asset_key])
+                    made[dep][source]
+                    for dep in deps
+                    for source in _upstream_partitions(partition, made[dep])
                 ],
-                source_is_current=None if spec.deps else source_is_current,
             )
+            if state is State.FRESH and is_current:
+                still = is_current(asset.key, partition, made[asset.key][partition])
+                state = State.FRESH if still else State.STALE
+            states[asset.key][partition] = state
     return DatasetState(states, made, failing)
+
+
+def _made(
+    instance: dg.DagsterInstance, asset: dg.AssetsDefinition, wanted: set[str] | None
+) -> dict[str, Materialization]:
+    if asset.partitions_def is not None:
+        return latest_materializations(instance, asset.key, wanted)
+    made = latest_materialization(instance, asset.key)
+    return {WHOLE: made} if made else {}
+
+
+def _failed(instance: dg.DagsterInstance, asset: dg.AssetsDefinition) -> set[str]:
+    if asset.partitions_def is not None:
+        return failed_attempts(instance, asset.key)
+    return {WHOLE} if last_attempt_failed(instance, asset.key) else set()
+
+
+def _failing(
+    instance: dg.DagsterInstance,
+    assets: Sequence[dg.AssetsDefinition],
+    check_keys: Sequence[dg.AssetCheckKey],
+    wanted: set[str] | None,
+) -> list[CheckResult]:
+    unpartitioned = {asset.key for asset in assets if asset.partitions_def is None}
+    whole = [key for key in check_keys if key.asset_key in unpartitioned]
+    by_partition = [key for key in check_keys if key.asset_key not in unpartitioned]
+    return [*failing_checks(instance, whole), *failing_checks(instance, by_partition, wanted)]
 
 
 def needed(
@@ -125,7 +158,7 @@ def held_back(
         failing = [
             check
             for check in state.failing
-            if check.stops and check.asset_key in beside and check.partition in _sources(partition)
+            if check.stops and check.asset_key in beside and check.partition in sources(partition)
         ]
         if failing or deps & set(held):
             held[asset.key] = failing
@@ -133,14 +166,12 @@ def held_back(
 
 
 def _state(
-    partition: str,
     made: Materialization | None,
     *,
     failed: bool,
     published_again: bool,
     code_version: str | None,
     upstream: Iterable[Materialization],
-    source_is_current: Callable[[str, Materialization], bool] | None,
 ) -> State:
     if failed:
         return State.FAILED
@@ -148,17 +179,14 @@ def _state(
         return State.MISSING
     if published_again or made.code_version != code_version:
         return State.STALE
-    if any(up.event > made.event for up in upstream):
-        return State.STALE
-    if source_is_current and not source_is_current(partition, made):
-        return State.STALE
-    return State.FRESH
+    return State.STALE if any(up.event > made.event for up in upstream) else State.FRESH
 
 
 def _upstream_partitions(partition: str, upstream: dict[str, Materialization]) -> Iterable[str]:
     """The upstream partitions that there are: the same one, or the months of a year."""
-    return [candidate for candidate in _sources(partition) if candidate in upstream]
+    return [candidate for candidate in sources(partition) if candidate in upstream]
 
 
-def _sources(partition: str) -> list[str]:
+def sources(partition: str) -> list[str]:
+    """The partitions that one may be made from: the same one, and the months of a year."""
     return [partition, *(months_of(partition) if len(partition) == len("2018") else [])]

@@ -9,6 +9,7 @@ import dagster as dg
 
 from lakehouse.automation.datasets import Dataset
 from lakehouse.automation.freshness import State, dataset_state
+from lakehouse.partitions import WHOLE
 from lakehouse.resources.lake import Lake
 from lakehouse.settings import Settings
 
@@ -19,13 +20,13 @@ def overview(instance: dg.DagsterInstance, dataset: Dataset, settings: Settings)
     The publisher is not asked: an archive that was published again shows as stale once the sensor
     for publications has seen it.
     """
-    state = dataset_state(instance, dataset.assets, dataset.check_keys)
+    state = dataset_state(instance, dataset.assets, dataset.check_keys(dataset.assets))
     assets = []
     failed: dict[str, list[str]] = {}
     told: set[str] = set()
     for asset in dataset.assets:
         states = Counter(state.states[asset.key].values())
-        partitions = asset.partitions_def.get_partition_keys() if asset.partitions_def else []
+        partitions = asset.partitions_def.get_partition_keys() if asset.partitions_def else [WHOLE]
         there = sorted(state.made[asset.key])
         here = {p for p, how in state.states[asset.key].items() if how is State.FAILED} - told
         told |= here
@@ -44,7 +45,10 @@ def overview(instance: dg.DagsterInstance, dataset: Dataset, settings: Settings)
                 "newest": there[-1] if there else None,
             }
         )
-    newest = max(state.made[dataset.monthly[-1].key], default=None)
+    ends = [stage.assets[-1].key for stage in dataset.stages if stage.months]
+    newest = max((month for key in ends for month in state.made[key]), default=None)
+    lake = Lake(settings)
+    rejects = [stage.rejects for stage in dataset.stages if stage.rejects]
     return {
         "dataset": dataset.name,
         "assets": assets,
@@ -62,7 +66,7 @@ def overview(instance: dg.DagsterInstance, dataset: Dataset, settings: Settings)
             }
             for check in state.failing
         ],
-        "rows_rejected": sum(Lake(settings).row_counts(dataset.rejects).values()),
+        "rows_rejected": sum(sum(lake.row_counts(table).values()) for table in rejects),
     }
 
 

@@ -11,15 +11,15 @@ import dagster as dg
 import pytest
 
 from lakehouse.automation.backfill import Backfill, Report
-from lakehouse.automation.datasets import DATASETS
+from lakehouse.automation.datasets import datasets
 from lakehouse.automation.overview import overview
 from lakehouse.definitions import build_definitions
 from lakehouse.instance import open_instance
 from lakehouse.resources.clickhouse import ClickHouse
-from lakehouse.samples import DRIVE_FOLDER, SampleTruth, make_drive_archives
+from lakehouse.samples.drives import DRIVE_FOLDER, SampleTruth, make_drive_archives
 from lakehouse.settings import Settings
 
-DRIVES = DATASETS["drives"]
+DRIVES = datasets(Settings())["drives"]
 
 
 class Webhook:

@@ -14,8 +14,10 @@ import dagster as dg
 import httpx
 from dagster._core.execution.backfill import BulkActionStatus
 
-from lakehouse.automation.datasets import DATASETS
+from lakehouse.automation.datasets import datasets
+from lakehouse.settings import Settings
 
+DRIVES = datasets(Settings())["drives"]
 CHECKOUT = Path(__file__).resolve().parents[2]
 FEBRUARY, SPOILED, MENDED, YEAR = "2018-02", "2018-03", "2018-05", "2018"
 
@@ -69,7 +71,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> None:
 def launch_backfill(address: str, *months: str) -> str:
     """What the button in the UI does, for all assets of drive stats; gives the backfill's id."""
     params = {
-        "assetSelection": [{"path": list(asset.key.path)} for asset in DATASETS["drives"].assets],
+        "assetSelection": [{"path": list(asset.key.path)} for asset in DRIVES.assets],
         "partitionNames": months,
     }
     question = {"query": LAUNCH, "variables": {"params": params}}

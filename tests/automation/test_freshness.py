@@ -174,18 +174,20 @@ def test_what_was_published_again_is_stale_until_it_is_made_again(instance):
     assert states(instance) == [State.FRESH] * 3
 
 
-def test_the_outside_is_asked_only_of_what_has_nothing_upstream(instance):
+def test_what_is_fresh_is_stale_when_its_source_is_another_now(instance):
     make(instance, *MONTHLY)
-    asked = []
+    make(instance, raw)
 
-    def source_is_current(partition, made) -> bool:
-        asked.append(partition)
-        return False
+    def is_current(key, partition, made) -> bool:
+        assert partition == MONTH
+        asked.append(key.to_user_string())
+        return key != raw.key
 
-    found = states(instance, source_is_current=source_is_current)
+    asked: list[str] = []
+    found = states(instance, is_current=is_current)
 
-    assert found == [State.STALE, State.FRESH, State.FRESH]
-    assert asked == [MONTH]
+    assert found == [State.STALE, State.STALE, State.FRESH]
+    assert asked == ["raw", "gold"]
 
 
 def test_a_year_is_held_back_while_a_check_fails_on_one_of_its_months(instance):

@@ -15,7 +15,7 @@ from misbehaving import MisbehavingServer, Page
 from lakehouse.errors import NotPublishedError, SourceRefusedError
 from lakehouse.resources.drive_files import DriveFiles, archive_name, archive_url, days_of
 from lakehouse.resources.inbox import Taken
-from lakehouse.samples import DRIVE_FOLDER, make_drive_archives
+from lakehouse.samples.drives import DRIVE_FOLDER, make_drive_archives
 from lakehouse.settings import Settings
 
 MONTHS = ["2018-01", "2018-02", "2018-03"]

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from scipy.stats import chi2
 
-from lakehouse.samples import header as header_of_era
+from lakehouse.samples.drives import header as header_of_era
 from lakehouse.transforms.drives import (
     BRONZE,
     DAILY_SUMMARY,
