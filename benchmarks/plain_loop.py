@@ -60,7 +60,7 @@ def build(months: list[str]) -> None:
 def require(lake: Lake, table: LakeTable, month: str) -> None:
     rows = lake.scan(table, month)
     found = rows.collect_schema()
-    contract = contract_of(table)
+    contract = contract_of(table.name)
     wanted = [name for name in contract.to_schema().columns if name in found]
     verdict: Verdict = examine(day_batches(rows.select(wanted)), contract, table.schema, found)
     if not verdict.passed:

@@ -21,7 +21,7 @@ from rich.markup import escape
 from lakehouse.errors import LakehouseError, UsageError
 
 if TYPE_CHECKING:
-    from lakehouse.automation.datasets import Dataset
+    from lakehouse.automation.dataset import Dataset
     from lakehouse.settings import Settings
 
 app = typer.Typer(
@@ -71,10 +71,18 @@ def up() -> None:
     """Start the local services; those that run already are left alone."""
     from lakehouse.services.local import local_services
 
+    failed = False
     for service in local_services(_settings()):
-        with err.status(f"Starting {service.name} (the first time, its program is fetched) …"):
-            status = service.start()
-        out.print(f"{status.name} runs at {status.address}", highlight=False)
+        try:
+            with err.status(f"Starting {service.name} (the first time, its program is fetched) …"):
+                status = service.start()
+        except LakehouseError as error:
+            failed = True
+            err.print(f"[red]{service.name}[/]: {escape(str(error))}", highlight=False)
+        else:
+            out.print(f"{status.name} runs at {status.address}", highlight=False)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -369,12 +377,11 @@ def _settings() -> "Settings":
 
 def _dataset(settings: "Settings", name: str) -> "Dataset":
     with _loading():
-        from lakehouse.automation.datasets import datasets
+        from lakehouse.automation.datasets import NAMES, dataset
 
-    known = datasets(settings)
-    if name not in known:
-        raise UsageError(f"there is no data set {name!r}; there is {', '.join(known)}")
-    return known[name]
+        if name not in NAMES:
+            raise UsageError(f"there is no data set {name!r}; there is {', '.join(NAMES)}")
+        return dataset(settings, name)
 
 
 def _months(

@@ -10,13 +10,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lakehouse.automation.backfill import Report
 from lakehouse.automation.console import backfill_on
-from lakehouse.automation.datasets import datasets
+from lakehouse.automation.datasets import dataset
 from lakehouse.errors import LakehouseError
 from lakehouse.resources.clickhouse import ClickHouse
-from lakehouse.samples.drives import DEMO_MONTHS, make_drive_archives
+from lakehouse.samples import drives, retail, taxi
+from lakehouse.services import bigquery
 from lakehouse.services.local import local_services
 from lakehouse.settings import Settings
+
+_FOREIGN = ("LAKEHOUSE_", "DAGSTER_HOME", "STORAGE_EMULATOR_HOST")
+"""Settings of others that would lead the demo out of its own home."""
 
 _QUERIES = {
     "The brand with the most drive days of each year": (
@@ -27,6 +32,18 @@ _QUERIES = {
         "SELECT period_start, model, drive_days, failures, round(afr, 2) AS afr_per_cent,"
         " concat(round(afr_low, 1), ' to ', round(afr_high, 1)) AS interval_95"
         " FROM drives.failure_rates WHERE period = 'quarter' ORDER BY failures DESC LIMIT 5"
+    ),
+    "Taxi trips and revenue of each month": (
+        "SELECT service, toStartOfMonth(date) AS month, sum(trips) AS trips,"
+        " round(sum(revenue), 2) AS dollars,"
+        " round(100 * sum(tips) / sum(revenue), 1) AS tips_per_cent"
+        " FROM taxi.daily GROUP BY service, month ORDER BY month, service"
+    ),
+    "Products that were sold for most": (
+        "SELECT stock_code, any(description) AS description, sum(quantity) AS pieces,"
+        " sum(total_amount) AS pounds FROM marts.Fact_Sales"
+        " JOIN marts.Dim_Product USING (product_key)"
+        " GROUP BY stock_code ORDER BY pounds DESC LIMIT 5"
     ),
 }
 
@@ -40,14 +57,14 @@ def run_demo(*, keep: bool, out: Console, err: Console) -> None:
         LakehouseError: A partition failed.
     """
     started = time.monotonic()
-    settings = _demo_settings()
+    settings = _demo_settings(out)
     _make_sources(settings, out)
     services = local_services(settings)
     try:
         for service in services:
             with err.status(f"Starting {service.name} (at first, its program is fetched) …"):
                 out.print(f"{service.name} runs at {service.start().address}", highlight=False)
-        reports = backfill_on(settings, datasets(settings)["drives"], DEMO_MONTHS, out, err)
+        reports = _build(settings, out, err)
         _show_tables(settings, out)
     finally:
         if not keep:
@@ -66,17 +83,30 @@ def run_demo(*, keep: bool, out: Console, err: Console) -> None:
     _show_where_to_look(settings, keep, out)
 
 
-def _demo_settings() -> Settings:
+def _build(settings: Settings, out: Console, err: Console) -> list[Report]:
+    reports = backfill_on(settings, dataset(settings, "drives"), drives.DEMO_MONTHS, out, err)
+    trips = dataset(settings, "taxi")
+    for service, months in taxi.DEMO_MONTHS.items():
+        reports += backfill_on(settings, trips, months, out, err, service=service)
+    reports += backfill_on(settings, dataset(settings, "retail"), retail.DEMO_MONTHS, out, err)
+    return reports
+
+
+def _demo_settings(out: Console) -> Settings:
     """The settings of the demo's home; in the environment, since Dagster's storage reads them.
 
     No other setting counts: the demo must not write into anybody's lake, ClickHouse or history.
     """
     home = Settings().state / "demo"
-    for name in [name for name in os.environ if name.startswith(("LAKEHOUSE_", "DAGSTER_HOME"))]:
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
         del os.environ[name]
     os.environ["LAKEHOUSE_HOME"] = str(home)
     os.environ["LAKEHOUSE_SOURCE_MIRROR"] = str(home / "mirror")
-    os.environ["LAKEHOUSE_CLICKHOUSE_PORT"] = str(_free_port())
+    for service in ("CLICKHOUSE", "GCS", "BIGQUERY", "POSTGRES"):
+        os.environ[f"LAKEHOUSE_{service}_PORT"] = str(_free_port())
+    if reason := bigquery.available(Settings()):
+        out.print(f"[yellow]BigQuery is left out:[/] {reason}", highlight=False, soft_wrap=True)
+        os.environ["LAKEHOUSE_WITHOUT"] = "bigquery"
     return Settings()
 
 
@@ -90,9 +120,11 @@ def _make_sources(settings: Settings, out: Console) -> None:
     mirror = Path(str(settings.source_mirror))
     made = mirror / ".made"
     if not made.exists():
-        make_drive_archives(mirror)
+        drives.make_drive_archives(mirror)
+        taxi.make_taxi_months(mirror)
+        retail.make_retail_workbook(mirror)
         made.touch()
-    out.print(f"Sample archives, as the publisher has them: {mirror}", highlight=False)
+    out.print(f"Sample files, as the publishers have them: {mirror}", highlight=False)
 
 
 def _show_tables(settings: Settings, out: Console) -> None:

@@ -2,8 +2,11 @@
 
 import warnings
 from collections.abc import Iterable
+from datetime import date
 
 import dagster as dg
+
+from lakehouse.transforms.taxi.eras import FIRST_MONTHS
 
 # The mapping below works in the pinned Dagster; it says at every import that it may change.
 warnings.filterwarnings("ignore", "Parameter `allow_nonexistent_upstream", dg.BetaWarning)
@@ -13,14 +16,6 @@ WHOLE = ""
 
 DRIVES_FIRST_MONTH = "2013-04"
 
-TAXI_FIRST_MONTHS = {
-    "yellow": "2009-01",
-    "green": "2013-08",
-    "fhv": "2015-01",
-    "fhvhv": "2019-02",
-}
-"""The taxi services, each with its first month."""
-
 drives_months = dg.MonthlyPartitionsDefinition(start_date=DRIVES_FIRST_MONTH, fmt="%Y-%m")
 
 drives_years = dg.TimeWindowPartitionsDefinition(
@@ -29,10 +24,11 @@ drives_years = dg.TimeWindowPartitionsDefinition(
 
 taxi_months = {
     service: dg.MonthlyPartitionsDefinition(start_date=first, fmt="%Y-%m")
-    for service, first in TAXI_FIRST_MONTHS.items()
+    for service, first in FIRST_MONTHS.items()
 }
 
-retail_months = dg.MonthlyPartitionsDefinition(start_date="2009-12", fmt="%Y-%m")
+# The publisher's workbook begins in 2009-12; people shift its dates to try things out.
+retail_months = dg.MonthlyPartitionsDefinition(start_date="2000-01", fmt="%Y-%m")
 
 # 2013 begins in April, and the current year has months still to come.
 months_of_year = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
@@ -45,13 +41,24 @@ def months_between(months: dg.TimeWindowPartitionsDefinition, first: str, last: 
 
 def spans(months: Iterable[str]) -> str:
     """Months in words, those that follow each other as `2020-05 to 2020-11`."""
+    runs = without_gaps(months)
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def without_gaps(months: Iterable[str]) -> list[list[str]]:
+    """Months in order, cut where one is missing."""
     runs: list[list[str]] = []
     for month in sorted(months):
         if runs and month_after(runs[-1][-1]) == month:
             runs[-1].append(month)
         else:
             runs.append([month])
-    return ", ".join(run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+    return runs
+
+
+def month_start(month: str) -> date:
+    """The first day of a month."""
+    return date.fromisoformat(f"{month}-01")
 
 
 def month_after(month: str) -> str:

@@ -1,10 +1,11 @@
 """What all tests share: free ports, and one real ClickHouse server for the session."""
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import homes
 import pytest
 from homes import Home
 
@@ -13,23 +14,17 @@ from lakehouse.services.clickhouse import PUBLISHED_DATABASES, ClickHouseService
 from lakehouse.settings import Settings
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Finds a port on 127.0.0.1 that nothing listens on."""
-    return _free_port
+    return homes.free_port
 
 
 @pytest.fixture(scope="session")
 def clickhouse_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseService]:
     """One running server for the session (of each xdist worker)."""
     home = tmp_path_factory.mktemp("session-home")
-    service = ClickHouseService(Settings(home=home, clickhouse_port=_free_port()))
+    service = ClickHouseService(Settings(home=home, clickhouse_port=homes.free_port()))
     service.start()
     yield service
     service.stop()
@@ -51,16 +46,16 @@ def settings(
 
 @pytest.fixture
 def make_home(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> Iterator[Callable[[Path | None], Home]]:
-    """Makes lakehouses, each with a home and a ClickHouse of its own; all are down afterwards."""
-    homes: list[Home] = []
+    tmp_path: Path,
+) -> Iterator[Callable[..., Home]]:
+    """Makes lakehouses, each with a home and services of its own; all are down afterwards."""
+    made: list[Home] = []
 
-    def make(mirror: Path | None = None) -> Home:
-        folder = tmp_path / f"home-{len(homes)}"
-        homes.append(Home(folder, mirror or tmp_path / "mirror", free_port()))
-        return homes[-1]
+    def make(mirror: Path | None = None, **options: Any) -> Home:
+        folder = tmp_path / f"home-{len(made)}"
+        made.append(Home(folder, mirror or tmp_path / "mirror", **options))
+        return made[-1]
 
     yield make
-    for home in homes:
+    for home in made:
         home.down()

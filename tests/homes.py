@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -16,11 +17,16 @@ import polars as pl
 import pytest
 
 from lakehouse.cli import main
+from lakehouse.resources.bigquery import BigQuery
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.resources.lake import Lake
-from lakehouse.services.clickhouse import ClickHouseService
+from lakehouse.resources.objects import Objects
+from lakehouse.resources.postgres import Postgres
+from lakehouse.services import bigquery
+from lakehouse.services.local import local_services
 from lakehouse.settings import Settings
 from lakehouse.tables import drives as tables
+from lakehouse.tables import taxi
 
 COMMAND = Path(sys.executable).with_name("lakehouse")
 
@@ -28,7 +34,12 @@ LAKE_TABLES = (
     *(tables.BRONZE, tables.REJECTS, tables.SILVER, tables.DAILY_SUMMARY),
     *(tables.FAILURE_RATES, tables.PERIOD_FAILURE_RATES, tables.YEARLY_SUMMARY),
 )
+SERVICES = ("clickhouse", "gcs", "bigquery", "postgres")
 PUBLISHED = ("daily_summary", "failure_rates", "yearly_summary")
+
+
+WITHOUT = "bigquery" if bigquery.available(Settings()) else ""
+"""What cannot run on this machine: the BigQuery emulator needs a Python 3.13."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +64,44 @@ class Answer:
         return lines[0]
 
 
+def free_port() -> int:
+    """A port on 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @dataclass
 class Home:
-    """A lakehouse in a folder, with settings of its own."""
+    """A lakehouse in a folder, with settings and services of its own."""
 
     folder: Path
     mirror: Path
-    port: int
-    variables: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=lambda: {"LAKEHOUSE_WITHOUT": WITHOUT})
+    ports: dict[str, int] = field(
+        default_factory=lambda: {f"{service}_port": free_port() for service in SERVICES}
+    )
 
     @property
     def environment(self) -> dict[str, str]:
         ours = {
             "LAKEHOUSE_HOME": str(self.folder),
             "LAKEHOUSE_SOURCE_MIRROR": str(self.mirror),
-            "LAKEHOUSE_CLICKHOUSE_PORT": str(self.port),
+            **{f"LAKEHOUSE_{name.upper()}": str(port) for name, port in self.ports.items()},
         }
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("LAKEHOUSE_", "DAGSTER_"))}
         return kept | ours | self.variables
 
     @cached_property
     def settings(self) -> Settings:
-        return Settings(home=self.folder, clickhouse_port=self.port, source_mirror=str(self.mirror))
+        more = {
+            name.removeprefix("LAKEHOUSE_").lower(): value for name, value in self.variables.items()
+        }
+        return Settings(home=self.folder, source_mirror=str(self.mirror), **self.ports, **more)
+
+    @property
+    def has_bigquery(self) -> bool:
+        return "bigquery" not in self.settings.without.split()
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command as a process of its own."""
@@ -88,8 +115,12 @@ class Home:
 
     def run(self, *arguments: str) -> Answer:
         """The command as a process of its own, to its end."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=120)
+        with self.start(*arguments) as process:
+            try:
+                out, err = process.communicate(timeout=300)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         return Answer(process.returncode, out, err)
 
     def call(self, *arguments: str, **variables: str) -> Answer:
@@ -111,9 +142,11 @@ class Home:
                 code = int(end.code or 0)
         return Answer(code, out.getvalue(), err.getvalue())
 
-    def backfill(self, first: str, last: str | None = None, *options: str) -> dict[str, Any]:
-        """Backfill in this process; the reports by partition."""
-        answer = self.call("backfill", "drives", "--from", first, "--to", last or first, *options)
+    def backfill(
+        self, first: str, last: str | None = None, *options: str, dataset: str = "drives"
+    ) -> dict[str, Any]:
+        """Backfill in this process; the reports."""
+        answer = self.call("backfill", dataset, "--from", first, "--to", last or first, *options)
         assert answer.code == 0, answer.out + answer.err
         return answer.json if "--json" in options else {}
 
@@ -136,8 +169,34 @@ class Home:
                 found[f"clickhouse {name}"] = _hash(repr(rows))
         return found
 
+    def taxi_tables(self, service: str = "green") -> dict[str, str]:
+        """A digest of all that is made of a taxi service: objects by bytes, tables by rows."""
+        found = {}
+        objects = Objects(self.settings)
+        for name, _ in objects.list(f"data/{service}/"):
+            with objects.local(name) as local:
+                found[name] = hashlib.sha256(local.path.read_bytes()).hexdigest()
+        table = f"{service}_trips"
+        found["postgres"] = _hash(
+            repr(Postgres(self.settings).query(f"SELECT * FROM taxi.{table} ORDER BY month, _row"))
+        )
+        if self.has_bigquery:
+            found["bigquery"] = _hash(
+                repr(BigQuery(self.settings).query(f"SELECT * FROM {table} ORDER BY month, _row"))
+            )
+        lake_tables = [gold.publication.gold for gold in taxi.gold_tables(service).values()]
+        for lake_table in (*lake_tables, taxi.REJECTS[service]):
+            found[lake_table.name] = _digest(self.rows(lake_table))
+        with ClickHouse(self.settings).client() as client:
+            for name in taxi.gold_tables(service):
+                sql = f"SELECT * FROM taxi.{name} WHERE service = %(service)s ORDER BY ALL"
+                rows = client.query(sql, {"service": service}).result_rows
+                found[f"clickhouse {name}"] = _hash(repr(rows))
+        return found
+
     def down(self) -> None:
-        ClickHouseService(self.settings).stop()
+        for service in local_services(self.settings):
+            service.stop()
 
 
 def _digest(frame: pl.DataFrame) -> str:

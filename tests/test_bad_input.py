@@ -94,7 +94,7 @@ FAULTS = {
     ),
     "an unknown column": Fault(
         lambda lines: [f"{line},{'7' if at else 'rack_id'}" for at, line in enumerate(lines)],
-        said="columns that no earlier file had, kept as text: rack_id",
+        said="columns that no earlier file had, kept as they are: rack_id",
     ),
     "dates with slashes": Fault(
         lambda lines: [line.replace("2016-10-03", "2016/10/3") for line in lines]
@@ -128,12 +128,10 @@ class Spoiled:
 
 
 @pytest.fixture(scope="module")
-def spoiled(
-    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
-) -> Iterator[Spoiled]:
+def spoiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spoiled]:
     """All faults in files, each in a month of its own, backfilled by one command."""
     root = tmp_path_factory.mktemp("spoiled")
-    home = Home(root / "home", root / "mirror", free_port())
+    home = Home(root / "home", root / "mirror")
     archives: dict[str, dict[str, bytes]] = {}
     for name, month in MONTHS.items():
         files = month_files(month, FAULTS[name].spoil)
@@ -191,12 +189,10 @@ def test_what_could_be_read_is_counted_and_what_failed_is_not_published(spoiled:
 
 
 @pytest.fixture(scope="module")
-def published(
-    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
-) -> Iterator[tuple[Home, dict[str, str]]]:
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dict[str, str]]]:
     """A home with one good month, and the digests of its tables."""
     root = tmp_path_factory.mktemp("published")
-    home = Home(root / "home", root / "mirror", free_port())
+    home = Home(root / "home", root / "mirror")
     write_archive(home.mirror, "data_Q1_2018.zip", month_files("2018-01"))
     home.backfill("2018-01")
     yield home, home.tables()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,16 +14,18 @@ import pytest
 from homes import Home
 from small_archives import DAYS, DRIVES, archive_of, in_line, month_files, write_archive
 
+from lakehouse.automation.datasets import NAMES
+
 COMMANDS = ("demo", "up", "down", "ps", "backfill", "status", "query", "rejects", "replay")
 
 MakeHome = Callable[..., Home]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Home]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A good month; one whose line 3 of the third day is short; and one that failed for it."""
     root = tmp_path_factory.mktemp("cli")
-    home = Home(root / "home", root / "mirror", free_port())
+    home = Home(root / "home", root / "mirror")
     write_archive(home.mirror, archive_of("2018-01"), month_files("2018-01"))
     write_archive(
         home.mirror, archive_of("2018-04"), month_files("2018-04", in_line(2, ",0,101", "[/x]"))
@@ -41,13 +44,19 @@ def empty(make_home: MakeHome) -> Home:
 def test_help_answers_at_once_and_lists_all(empty: Home) -> None:
     seconds = []
     for _ in range(3):
-        started = time.monotonic()
+        started = _processor_seconds()
         answer = empty.run("--help")
-        seconds.append(time.monotonic() - started)
+        seconds.append(_processor_seconds() - started)
 
     assert min(seconds) < 1
     assert answer.code == 0
     assert all(f" {command} " in answer.out for command in COMMANDS)
+
+
+def _processor_seconds() -> float:
+    """Of the processes started so far, whatever else the machine is busy with."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -147,30 +156,44 @@ def test_nothing_is_made_of_what_was_never_made(empty: Home) -> None:
 
 def test_an_empty_home(empty: Home) -> None:
     assert empty.call("status").code == 0
-    (drives,) = empty.call("status", "--json").json
-    assert drives["newest_data"] is None
-    assert empty.call("rejects", "drives").out == "Nothing was rejected.\n"
-    assert empty.call("rejects", "drives", "--json").json == []
-    assert empty.call("replay", "drives").out == "Nothing was rejected.\n"
-    assert empty.call("replay", "drives", "--json").json == {"before": 0, "left": 0}
-    assert empty.call("down").out == "clickhouse was not running\n"
-    assert empty.call("ps", "--json").json[0]["running"] is False
+    found = empty.call("status", "--json").json
+    assert [data["dataset"] for data in found] == list(NAMES)
+    assert {data["newest_data"] for data in found} == {None}
+    for name in NAMES:
+        assert empty.call("rejects", name).out == "Nothing was rejected.\n"
+        assert empty.call("rejects", name, "--json").json == []
+        assert empty.call("replay", name).out == "Nothing was rejected.\n"
+        assert empty.call("replay", name, "--json").json == {"before": 0, "left": 0}
+    services = [service["name"] for service in empty.call("ps", "--json").json]
+    assert services[0] == "clickhouse"
+    assert {service["running"] for service in empty.call("ps", "--json").json} == {False}
+    assert empty.call("down").out.splitlines() == [f"{name} was not running" for name in services]
 
 
 def test_up_and_down_twice(empty: Home) -> None:
-    started = [empty.call("up") for _ in range(2)]
-    (service,) = empty.call("ps", "--json").json
-    shown = empty.call("ps").out
-    stopped = [empty.call("down").out for _ in range(2)]
+    """BigQuery, whose first start fetches a Python and the emulator, has tests of its own."""
+    variables = {"LAKEHOUSE_WITHOUT": "bigquery"}
+    started = [empty.call("up", **variables) for _ in range(2)]
+    services = empty.call("ps", "--json", **variables).json
+    shown = empty.call("ps", **variables).out
+    stopped = [empty.call("down", **variables).out.splitlines() for _ in range(2)]
 
+    names = ["clickhouse", "gcs", "postgres"]
     assert {answer.code for answer in started} == {0}
-    assert {answer.out for answer in started} == {
-        f"clickhouse runs at http://127.0.0.1:{empty.port}\n"
-    }
-    assert service["running"] is True
-    assert str(service["pid"]) in shown
+    assert started[0].out == started[1].out
+    assert started[0].out.splitlines() == [
+        f"{service['name']} runs at {service['address']}" for service in services
+    ]
+    assert [service["name"] for service in services] == names
+    assert {service["running"] for service in services} == {True}
+    for service in services:
+        assert str(empty.ports[f"{service['name']}_port"]) in service["address"]
+        assert str(service["pid"]) in shown
     assert "running" in shown
-    assert stopped == ["clickhouse stopped\n", "clickhouse was not running\n"]
+    assert stopped == [
+        [f"{name} stopped" for name in names],
+        [f"{name} was not running" for name in names],
+    ]
 
 
 QUERY = (

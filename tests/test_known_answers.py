@@ -4,7 +4,7 @@ The files are looked for in `../shared/mirror`, or where LAKEHOUSE_TEST_MIRROR s
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,9 +70,9 @@ SERIAL_NUMBERS = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Home]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """All periods, each by a command of its own, two at a time."""
-    home = Home(tmp_path_factory.mktemp("known") / "home", MIRROR, free_port())
+    home = Home(tmp_path_factory.mktemp("known") / "home", MIRROR)
 
     def backfill(period: tuple[str, str]) -> None:
         answer = home.run("backfill", "drives", "--from", period[0], "--to", period[1])

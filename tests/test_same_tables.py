@@ -30,10 +30,8 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    mirror: Path, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
-) -> Iterator[Home]:
-    home = Home(tmp_path_factory.mktemp("undisturbed") / "home", mirror, free_port())
+def undisturbed(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("undisturbed") / "home", mirror)
     home.backfill(*MONTHS)
     yield home
     home.down()

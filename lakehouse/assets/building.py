@@ -12,6 +12,7 @@ from lakehouse.errors import LakehouseError, UnavailableError
 from lakehouse.history import latest_metadata
 from lakehouse.processes import claim
 from lakehouse.resources.lake import Lake, LakeTable, Provenance, Written
+from lakehouse.resources.landing import LandedFile
 from lakehouse.tables.descriptions import DESCRIPTIONS
 
 OWNERS = ["team:data-engineering"]
@@ -95,6 +96,20 @@ def written_metadata(
         "source_version": provenance.source_hash,
         "bytes": written.bytes,
         "delta_version": written.version,
+    }
+
+
+def file_metadata(landed: LandedFile) -> dict[str, Any]:
+    """Where a landed file is from, and what it was when it landed."""
+    return {
+        "url": dg.MetadataValue.url(landed.url),
+        "path": dg.MetadataValue.path(landed.path),
+        "size_bytes": landed.size,
+        "sha256": landed.sha256,
+        "etag": landed.etag or "",
+        "last_modified": landed.last_modified or "",
+        "landed_at": landed.landed_at.isoformat(),
+        "downloaded": landed.downloaded,
     }
 
 

@@ -7,13 +7,20 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from lakehouse.assets.building import OWNERS, explained, source_version, written_metadata
+from lakehouse.assets.building import (
+    OWNERS,
+    explained,
+    file_metadata,
+    source_version,
+    written_metadata,
+)
 from lakehouse.assets.publishing import build_published
 from lakehouse.checks.contracts import require_contract
 from lakehouse.partitions import drives_months, drives_years, months_of, months_of_year
 from lakehouse.resources.drive_files import DriveFiles
 from lakehouse.resources.lake import Lake, LakeTable, Provenance
 from lakehouse.tables import drives as tables
+from lakehouse.tables.rejects import REJECTED
 from lakehouse.transforms import drives as transforms
 from lakehouse.transforms.batches import day_batches
 
@@ -70,16 +77,7 @@ def archive(
         ),
     }
     if files.archive:
-        metadata |= {
-            "url": dg.MetadataValue.url(files.archive.url),
-            "path": dg.MetadataValue.path(files.archive.path),
-            "size_bytes": files.archive.size,
-            "sha256": files.archive.sha256,
-            "etag": files.archive.etag or "",
-            "last_modified": files.archive.last_modified or "",
-            "landed_at": files.archive.landed_at.isoformat(),
-            "downloaded": files.archive.downloaded,
-        }
+        metadata |= file_metadata(files.archive)
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(files.version))
 
 
@@ -100,7 +98,7 @@ def bronze_drive_days(
     Lines that are no rows, and rows without a key, go to `drives/rejects` with the reason.
     """
     month = context.partition_key
-    with lake.exclusive(tables.BRONZE, month):
+    with lake.exclusive(tables.BRONZE.name, month):
         files = drive_files.landed(month)
         drive_files.verify(files)
         origin = Provenance(context.run.run_id, files.version)
@@ -140,7 +138,7 @@ class _Tally:
         self.latin1_lines = 0
         self.unknown: set[str] = set()
         self.refused: dict[str, str] = {}
-        self._rejects = [pl.DataFrame(schema=transforms.REJECTED).drop("month", "run_id")]
+        self._rejects = [pl.DataFrame(schema=REJECTED).drop("month", "run_id")]
 
     @property
     def rejects(self) -> pl.DataFrame:
@@ -172,7 +170,7 @@ def silver_drive_days(
     Keeps the raw values of the SMART attributes that Backblaze itself watches.
     """
     month = context.partition_key
-    with lake.exclusive(tables.SILVER, month):
+    with lake.exclusive(tables.SILVER.name, month):
         bronze = lake.scan(tables.BRONZE, month)
         duplicates = doubtful = rows_in = 0
 
@@ -209,7 +207,7 @@ def daily_summary(
 ) -> dg.MaterializeResult:
     """Drives seen and drives failed on each day."""
     month = context.partition_key
-    with lake.exclusive(tables.DAILY_SUMMARY, month):
+    with lake.exclusive(tables.DAILY_SUMMARY.name, month):
         frame = transforms.daily_summary(lake.scan(tables.SILVER, month))
         source = source_version(context, silver_drive_days, [month])
         return _replaced(context, lake, tables.DAILY_SUMMARY, frame, source)
@@ -227,7 +225,7 @@ def failure_rates(
 ) -> dg.MaterializeResult:
     """Drive days, failures and annualized failure rate of each model over the month."""
     month = context.partition_key
-    with lake.exclusive(tables.FAILURE_RATES, month):
+    with lake.exclusive(tables.FAILURE_RATES.name, month):
         frame = transforms.monthly_failure_rates(lake.scan(tables.SILVER, month), month)
         source = source_version(context, silver_drive_days, [month])
         return _replaced(context, lake, tables.FAILURE_RATES, frame, source)
@@ -245,7 +243,7 @@ def period_failure_rates(
 ) -> dg.MaterializeResult:
     """The same over the quarters and the year, from the months that there are."""
     year = context.partition_key
-    with lake.exclusive(tables.PERIOD_FAILURE_RATES, year):
+    with lake.exclusive(tables.PERIOD_FAILURE_RATES.name, year):
         months = lake.scan(tables.FAILURE_RATES, *months_of(year)).sort("month").collect()
         frame = transforms.period_failure_rates(months)
         source = source_version(context, failure_rates, months_of(year))
@@ -264,7 +262,7 @@ def yearly_summary(
 ) -> dg.MaterializeResult:
     """Drives seen, drive days and failures of each brand in the year, from the months there are."""
     year = context.partition_key
-    with lake.exclusive(tables.YEARLY_SUMMARY, year):
+    with lake.exclusive(tables.YEARLY_SUMMARY.name, year):
         frame = transforms.yearly_summary(lake.scan(tables.SILVER, *months_of(year)))
         source = source_version(context, silver_drive_days, months_of(year))
         return _replaced(context, lake, tables.YEARLY_SUMMARY, frame, source)

@@ -37,7 +37,7 @@ def build_published(
     ) -> dg.MaterializeResult:
         partition = context.partition_key
         source = source_version(context, gold, [partition])
-        with lake.exclusive(publication.gold, f"{partition}.clickhouse"):
+        with lake.exclusive(publication.gold.name, f"{partition}.clickhouse"):
             frame = lake.scan(publication.gold, partition).collect()
             require_contract(publication.gold, partition, frame)
             rows = sum(

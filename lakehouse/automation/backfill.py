@@ -4,15 +4,18 @@ Every month is a run of its own in Dagster's history, so that one bad month stop
 share the process, since starting one costs seconds.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import dagster as dg
 
-from lakehouse.automation.datasets import Dataset, Publisher, Stage
+from lakehouse.automation.dataset import Dataset, Publisher, Stage
 from lakehouse.automation.freshness import (
     DatasetState,
     dataset_state,
@@ -21,7 +24,7 @@ from lakehouse.automation.freshness import (
     sources,
 )
 from lakehouse.history import CheckResult
-from lakehouse.partitions import WHOLE, month_after
+from lakehouse.partitions import WHOLE, without_gaps
 from lakehouse.processes import process_tags, report_killed_runs
 from lakehouse.settings import Settings
 
@@ -89,70 +92,68 @@ class Backfill:
         report_killed_runs(self._instance)
         for stage in self._stages:
             upstream = self._upstream(stage)
-            assets = [*upstream, *stage.assets]
+            assets = [*upstream, *stage.specs]
             partitions = stage.partitions(months)
             state = dataset_state(
                 self._instance,
                 assets,
-                self._dataset.check_keys(assets),
+                self._dataset.check_specs({asset.key for asset in assets}),
                 {source for partition in partitions for source in sources(partition)},
                 self._publisher.is_current,
             )
             for batch in self._batches(stage, state, upstream, partitions):
                 yield self._bring_up_to_date(stage, state, batch)
 
-    def _upstream(self, stage: Stage) -> list[dg.AssetsDefinition]:
+    def _upstream(self, stage: Stage) -> list[dg.AssetSpec]:
         """The assets of earlier stages that a stage is made from."""
-        deps = {dep.asset_key for asset in stage.assets for dep in asset.get_asset_spec().deps}
-        deps -= {asset.key for asset in stage.assets}
-        return [asset for asset in self._dataset.assets if asset.key in deps]
+        deps = {dep.asset_key for asset in stage.specs for dep in asset.deps}
+        deps -= {asset.key for asset in stage.specs}
+        return [asset for asset in self._dataset.specs if asset.key in deps]
 
     def _batches(
         self,
         stage: Stage,
         state: DatasetState,
-        upstream: Sequence[dg.AssetsDefinition],
+        upstream: Sequence[dg.AssetSpec],
         partitions: Sequence[str],
-    ) -> Iterator[list[str]]:
-        """What a run makes: a partition each, or the ranges that follow each other without a gap.
+    ) -> list[list[str]]:
+        """What each run makes: a partition, or where a stage makes them together, a range.
 
         Left out is what there is nothing of upstream, such as a year without a month.
         """
         partitioned = [asset.key for asset in upstream if asset.partitions_def is not None]
-        batch: list[str] = []
-        for partition in partitions:
-            if partitioned and not any(
-                source in state.made[key] for key in partitioned for source in sources(partition)
-            ):
-                continue
-            if batch and not self._share_a_run(stage, state, batch[-1], partition):
-                yield batch
-                batch = []
-            batch.append(partition)
-        if batch:
-            yield batch
+        there = [
+            partition
+            for partition in partitions
+            if not partitioned
+            or any(s in state.made[key] for key in partitioned for s in sources(partition))
+        ]
+        if not stage.together:
+            return [[partition] for partition in there]
+        needing = [partition for partition in there if self._keys(stage, state, [partition])]
+        if needing:  # what is up to date between them costs less than another run
+            there = [partition for partition in there if needing[0] <= partition <= needing[-1]]
+        return without_gaps(there)
 
-    def _share_a_run(self, stage: Stage, state: DatasetState, one: str, other: str) -> bool:
-        """Whether a run makes both: months without a gap that need the same."""
-        if not stage.together or month_after(one) != other:
-            return False
-        return self._keys(stage, state, one) == self._keys(stage, state, other)
-
-    def _keys(self, stage: Stage, state: DatasetState, partition: str) -> list[dg.AssetKey]:
-        keys = (
-            [asset.key for asset in stage.assets]
-            if self._force
-            else needed(stage.assets, state, partition)
-        )
-        return [key for key in keys if self._selection is None or key in self._selection]
+    def _keys(
+        self, stage: Stage, state: DatasetState, partitions: Sequence[str]
+    ) -> list[dg.AssetKey]:
+        """The assets to make for these partitions, each behind what it is made from."""
+        keys = {key for p in partitions for key in needed(stage.specs, state, p)}
+        return [
+            asset.key
+            for asset in stage.specs
+            if (self._force or asset.key in keys)
+            and (self._selection is None or asset.key in self._selection)
+        ]
 
     def _bring_up_to_date(self, stage: Stage, state: DatasetState, batch: list[str]) -> Report:
         first, last = batch[0], batch[-1]
         name = first if first == last else f"{first} to {last}"
-        keys = self._keys(stage, state, first)
+        keys = self._keys(stage, state, batch)
         held: dict[dg.AssetKey, list[CheckResult]] = {}
         for partition in batch:
-            held |= held_back(stage.assets, state, partition, keys)
+            held |= held_back(stage.specs, state, partition, keys)
         withheld = [
             f"{key.to_user_string()} is not made from what failed a check: {check.sentence}"
             for key, checks in held.items()
@@ -165,15 +166,17 @@ class Backfill:
             return Report(stage.name, name, ok=False, ran=False, published=False, errors=[reason])
         run_id = str(uuid4())
         started = time.monotonic()
-        result = self._job.execute_in_process(
-            partition_key=first if first == last and first != WHOLE else None,
-            instance=self._instance,
-            asset_selection=keys,
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            run_id=run_id,
-            tags=process_tags(run_id) | (_range_tags(first, last) if first != last else {}),
-        )
+        # dbt prints as it goes, and a program may read what this prints.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            result = self._job.execute_in_process(
+                partition_key=first if first == last and first != WHOLE else None,
+                instance=self._instance,
+                asset_selection=keys,
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                run_id=run_id,
+                tags=process_tags(run_id) | (_range_tags(first, last) if first != last else {}),
+            )
         report = _report(result, stage.name, name, time.monotonic() - started)
         return replace(report, ok=report.ok and not withheld, errors=[*report.errors, *withheld])
 

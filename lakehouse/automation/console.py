@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from lakehouse.automation.backfill import Backfill, Report
-from lakehouse.automation.datasets import Dataset
+from lakehouse.automation.dataset import Dataset
 from lakehouse.definitions import build_definitions
 from lakehouse.errors import UsageError
 from lakehouse.instance import open_instance
@@ -71,7 +71,7 @@ def backfill_on(
         backfill = Backfill(
             settings,
             instance,
-            build_definitions(settings, console.downloading),
+            build_definitions(settings, console.downloading, dataset),
             dataset,
             force=force,
             service=service,
@@ -88,7 +88,7 @@ def backfill_on(
 
 
 def _selected(dataset: Dataset, select: str) -> set[dg.AssetKey]:
-    known = {asset.key for asset in dataset.assets}
+    known = {asset.key for asset in dataset.specs}
     try:
         selection = dg.AssetSelection.from_string(select).resolve(dataset.assets) & known
     except dg.DagsterError:
@@ -96,7 +96,7 @@ def _selected(dataset: Dataset, select: str) -> set[dg.AssetKey]:
     if not selection:
         raise UsageError(
             f"--select {select!r} selects no asset of {dataset.name}; write it as in Dagster's UI,"
-            f" such as 'key:\"{dataset.assets[-1].key.to_user_string()}\"' or"
+            f" such as 'key:\"{dataset.specs[-1].key.to_user_string()}\"' or"
             f" 'group:{dataset.name} and kind:clickhouse'"
         )
     return set(selection)
@@ -193,7 +193,7 @@ class BackfillConsole:
     def _say_what_is_not_published(self) -> None:
         missing, self._unpublished = self._unpublished, []
         if len(missing) == 1:
-            self._say(f"[red]{_name(self._dataset, missing[0])}  {escape(missing[0].errors[0])}[/]")
+            self._say(f"[red]{self._dataset}  {escape(missing[0].errors[0])}[/]")
         elif missing:
             name = " ".join(word for word in (self._dataset, missing[0].stage) if word)
             self._say(f"[red]{name}  not published: {spans(r.partition for r in missing)}[/]")

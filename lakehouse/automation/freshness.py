@@ -53,8 +53,8 @@ class DatasetState:
 
 def dataset_state(
     instance: dg.DagsterInstance,
-    assets: Sequence[dg.AssetsDefinition],
-    check_keys: Sequence[dg.AssetCheckKey],
+    assets: Sequence[dg.AssetSpec],
+    checks: Sequence[dg.AssetCheckSpec],
     partitions: Iterable[str] | None = None,
     is_current: IsCurrent | None = None,
 ) -> DatasetState:
@@ -63,22 +63,22 @@ def dataset_state(
     Args:
         instance: Whose event log is asked.
         assets: All assets of the data set, each behind its dependencies.
-        check_keys: Their checks.
+        checks: Their checks.
         partitions: The partitions of interest; all where not given.
         is_current: Asked of what is otherwise fresh.
     """
     wanted = set(partitions) if partitions is not None else None
     made = {asset.key: _made(instance, asset, wanted) for asset in assets}
     attempts = {asset.key: _failed(instance, asset) for asset in assets}
-    failing = _failing(instance, assets, check_keys, wanted)
+    failing = _failing(instance, checks, wanted)
     stopped: dict[dg.AssetKey, set[str]] = defaultdict(set)
     for check in failing:
         if check.stops:
-            stopped[check.asset_key].add(check.partition)
+            of_all = check.partition == WHOLE
+            stopped[check.asset_key] |= set(made[check.asset_key]) if of_all else {check.partition}
     states: dict[dg.AssetKey, dict[str, State]] = {}
     for asset in assets:
-        spec = asset.get_asset_spec()
-        deps = [dep.asset_key for dep in spec.deps if dep.asset_key in made]
+        deps = [dep.asset_key for dep in asset.deps if dep.asset_key in made]
         states[asset.key] = {}
         published_again = set() if deps else observed_since(instance, asset.key, made[asset.key])
         known = set(made[asset.key]) | attempts[asset.key]
@@ -87,7 +87,7 @@ def dataset_state(
                 made[asset.key].get(partition),
                 failed=partition in attempts[asset.key] or partition in stopped[asset.key],
                 published_again=partition in published_again,
-                code_version=spec.code_version,
+                code_version=asset.code_version,
                 upstream=[
                     made[dep][source]
                     for dep in deps
@@ -102,7 +102,7 @@ def dataset_state(
 
 
 def _made(
-    instance: dg.DagsterInstance, asset: dg.AssetsDefinition, wanted: set[str] | None
+    instance: dg.DagsterInstance, asset: dg.AssetSpec, wanted: set[str] | None
 ) -> dict[str, Materialization]:
     if asset.partitions_def is not None:
         return latest_materializations(instance, asset.key, wanted)
@@ -110,7 +110,7 @@ def _made(
     return {WHOLE: made} if made else {}
 
 
-def _failed(instance: dg.DagsterInstance, asset: dg.AssetsDefinition) -> set[str]:
+def _failed(instance: dg.DagsterInstance, asset: dg.AssetSpec) -> set[str]:
     if asset.partitions_def is not None:
         return failed_attempts(instance, asset.key)
     return {WHOLE} if last_attempt_failed(instance, asset.key) else set()
@@ -118,30 +118,28 @@ def _failed(instance: dg.DagsterInstance, asset: dg.AssetsDefinition) -> set[str
 
 def _failing(
     instance: dg.DagsterInstance,
-    assets: Sequence[dg.AssetsDefinition],
-    check_keys: Sequence[dg.AssetCheckKey],
+    checks: Sequence[dg.AssetCheckSpec],
     wanted: set[str] | None,
 ) -> list[CheckResult]:
-    unpartitioned = {asset.key for asset in assets if asset.partitions_def is None}
-    whole = [key for key in check_keys if key.asset_key in unpartitioned]
-    by_partition = [key for key in check_keys if key.asset_key not in unpartitioned]
+    whole = [check.key for check in checks if check.partitions_def is None]
+    by_partition = [check.key for check in checks if check.partitions_def is not None]
     return [*failing_checks(instance, whole), *failing_checks(instance, by_partition, wanted)]
 
 
 def needed(
-    assets: Sequence[dg.AssetsDefinition], state: DatasetState, partition: str
+    assets: Sequence[dg.AssetSpec], state: DatasetState, partition: str
 ) -> list[dg.AssetKey]:
     """The assets to materialize for a partition: what is not fresh, and what follows that."""
     found: list[dg.AssetKey] = []
     for asset in assets:
-        follows = any(dep.asset_key in found for dep in asset.get_asset_spec().deps)
+        follows = any(dep.asset_key in found for dep in asset.deps)
         if follows or state.of(asset.key, partition) is not State.FRESH:
             found.append(asset.key)
     return found
 
 
 def held_back(
-    assets: Sequence[dg.AssetsDefinition],
+    assets: Sequence[dg.AssetSpec],
     state: DatasetState,
     partition: str,
     keys: Sequence[dg.AssetKey],
@@ -153,12 +151,14 @@ def held_back(
     """
     held: dict[dg.AssetKey, list[CheckResult]] = {}
     for asset in (asset for asset in assets if asset.key in keys):
-        deps = {dep.asset_key for dep in asset.get_asset_spec().deps}
+        deps = {dep.asset_key for dep in asset.deps}
         beside = deps - set(keys)
         failing = [
             check
             for check in state.failing
-            if check.stops and check.asset_key in beside and check.partition in sources(partition)
+            if check.stops
+            and check.asset_key in beside
+            and check.partition in (WHOLE, *sources(partition))
         ]
         if failing or deps & set(held):
             held[asset.key] = failing

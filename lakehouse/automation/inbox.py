@@ -1,12 +1,13 @@
 """The sensor that takes files dropped into a data set's inbox and materializes their months."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dagster as dg
 from pydantic import BaseModel
 
+from lakehouse.automation.dataset import Job
 from lakehouse.errors import SourceRefusedError
 from lakehouse.resources.inbox import Dropped, Inbox, Taken
 from lakehouse.resources.notifier import DeliveryError, Notifier
@@ -30,8 +31,9 @@ class _Cursor(BaseModel):
 
 def build_inbox_sensor(
     dataset: str,
-    job_name: str,
+    jobs: Sequence[Job],
     partitions_of: Callable[[Taken], list[str]],
+    job_of: Callable[[Taken], str],
     settle_seconds: float,
     now: Callable[[], float] = time.time,
 ) -> dg.SensorDefinition:
@@ -43,15 +45,16 @@ def build_inbox_sensor(
 
     Args:
         dataset: The data set; the inbox is the folder of that name.
-        job_name: The job that materializes a partition.
+        jobs: The jobs that materialize a partition.
         partitions_of: The partitions that a file serves; raises SourceRefusedError where none.
+        job_of: The name of the job for a file.
         settle_seconds: How long a file must not have changed.
         now: The clock.
     """
 
     @dg.sensor(
         name=f"{dataset}_inbox",
-        job_name=job_name,
+        jobs=jobs,
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Takes what is dropped into the inbox of {dataset}, materializes its months.",
@@ -80,6 +83,7 @@ def build_inbox_sensor(
                 dg.RunRequest(
                     run_key=f"{file.id}:{partition}",
                     partition_key=partition,
+                    job_name=job_of(file),
                     tags={"lakehouse/file": file.name},
                 )
                 for file in taken

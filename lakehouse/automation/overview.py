@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.automation.datasets import Dataset
+from lakehouse.automation.dataset import Dataset
 from lakehouse.automation.freshness import State, dataset_state
 from lakehouse.partitions import WHOLE
 from lakehouse.resources.lake import Lake
@@ -20,11 +20,12 @@ def overview(instance: dg.DagsterInstance, dataset: Dataset, settings: Settings)
     The publisher is not asked: an archive that was published again shows as stale once the sensor
     for publications has seen it.
     """
-    state = dataset_state(instance, dataset.assets, dataset.check_keys(dataset.assets))
+    specs = dataset.specs
+    state = dataset_state(instance, specs, dataset.check_specs({spec.key for spec in specs}))
     assets = []
     failed: dict[str, list[str]] = {}
     told: set[str] = set()
-    for asset in dataset.assets:
+    for asset in specs:
         states = Counter(state.states[asset.key].values())
         partitions = asset.partitions_def.get_partition_keys() if asset.partitions_def else [WHOLE]
         there = sorted(state.made[asset.key])
@@ -45,7 +46,7 @@ def overview(instance: dg.DagsterInstance, dataset: Dataset, settings: Settings)
                 "newest": there[-1] if there else None,
             }
         )
-    ends = [stage.assets[-1].key for stage in dataset.stages if stage.months]
+    ends = [stage.specs[-1].key for stage in dataset.stages if stage.months]
     newest = max((month for key in ends for month in state.made[key]), default=None)
     lake = Lake(settings)
     rejects = [stage.rejects for stage in dataset.stages if stage.rejects]

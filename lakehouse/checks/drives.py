@@ -6,10 +6,17 @@ from datetime import date
 
 import polars as pl
 
+from lakehouse.checks.common import (
+    columns_known,
+    conserved,
+    matches_gold,
+    months_beside,
+    rows_of,
+    volume_usual,
+)
 from lakehouse.checks.factory import Check, Outcome, Partition, contract_check
 from lakehouse.resources.lake import LakeTable
 from lakehouse.tables import drives as tables
-from lakehouse.tables.publication import Publication
 from lakehouse.transforms.batches import day_batches
 
 TOLERATED_REJECTS = 0.001
@@ -20,42 +27,22 @@ _MEND = (
     " once the publisher has mended it."
 )
 
-USUAL_VOLUME = (0.5, 2.0)
-"""Rows a day, as a multiple of a neighbouring month's, that raise no question."""
-
-
-def _rows_of(partition: Partition, table: LakeTable) -> int:
-    return int(partition.lake.scan(table, partition.key).select(pl.len()).collect().item())
-
 
 def _bronze_conserves(partition: Partition) -> Outcome:
-    recorded = partition.recorded()
-    source = int(recorded.get("rows_in", 0))
-    written = _rows_of(partition, tables.BRONZE)
-    rejected = _rows_of(partition, tables.REJECTS)
-    return Outcome(
-        passed=source == written + rejected,
-        sentence=(
-            f"{partition.key}: {source:,} lines in the files = {written:,} in the table"
-            f" + {rejected:,} rejected"
-            + ("" if source == written + rejected else f": {source - written - rejected:,} missing")
-        ),
-        metadata={"rows_source": source, "rows_written": written, "rows_rejected": rejected},
-    )
+    source = int(partition.recorded().get("rows_in", 0))
+    written, rejected = rows_of(partition, tables.BRONZE), rows_of(partition, tables.REJECTS)
+    parts = {"in the table": written, "rejected": rejected}
+    counts = {"rows_written": written, "rows_rejected": rejected}
+    return conserved(partition, source, "lines in the files", parts, **counts)
 
 
 def _silver_conserves(partition: Partition) -> Outcome:
     dropped = int(partition.recorded().get("rows_dropped_as_duplicates", 0))
-    source = _rows_of(partition, tables.BRONZE)
-    written = _rows_of(partition, tables.SILVER)
-    missing = source - written - dropped
-    return Outcome(
-        passed=missing == 0,
-        sentence=(
-            f"{partition.key}: {source:,} rows in bronze = {written:,} drive days"
-            f" + {dropped:,} dropped as duplicates" + (f": {missing:,} missing" if missing else "")
-        ),
-        metadata={"rows_source": source, "rows_written": written, "rows_dropped": dropped},
+    written = rows_of(partition, tables.SILVER)
+    parts = {"drive days": written, "dropped as duplicates": dropped}
+    counts = {"rows_written": written, "rows_dropped": dropped}
+    return conserved(
+        partition, rows_of(partition, tables.BRONZE), "rows in bronze", parts, **counts
     )
 
 
@@ -66,7 +53,7 @@ def _files_are_readable(partition: Partition) -> Outcome:
     reasons = dict(
         rejects.group_by("reason").len().sort("len", descending=True).head(10).collect().iter_rows()
     )
-    rejected = _rows_of(partition, tables.REJECTS)
+    rejected = rows_of(partition, tables.REJECTS)
     stops = bool(refused) or rejected > TOLERATED_REJECTS * max(lines, 1)
     counted = "; ".join(f"{count:,} because {reason}" for reason, count in reasons.items())
     return Outcome(
@@ -83,21 +70,6 @@ def _files_are_readable(partition: Partition) -> Outcome:
             "rows_with_unreadable_cells": int(recorded.get("rows_with_unreadable_cells", 0)),
             "lines_in_latin1": int(recorded.get("lines_in_latin1", 0)),
         },
-    )
-
-
-def _columns_are_known(partition: Partition) -> Outcome:
-    unknown = list(partition.recorded().get("unknown_columns", []))
-    return Outcome(
-        passed=not unknown,
-        warn=True,
-        sentence=f"{partition.key}: "
-        + (
-            f"columns that no earlier file had, kept as text: {', '.join(unknown)}."
-            if unknown
-            else "all columns are known."
-        ),
-        metadata={"unknown_columns": unknown},
     )
 
 
@@ -133,28 +105,8 @@ def _runs(days: list[date]) -> list[str]:
 
 def _volume_is_usual(partition: Partition) -> Outcome:
     counts = partition.lake.row_counts(tables.BRONZE)
-    beside = [month for month in _beside(partition.key) if counts.get(month)]
-    if not beside or not counts.get(partition.key):
-        return Outcome(True, f"{partition.key}: no month beside it to compare with.", warn=True)
-    days = {month: _days_present(partition, month) for month in [partition.key, *beside]}
-    rates = {month: counts[month] / days[month] for month in days}
-    ratios = {month: rates[partition.key] / rates[month] for month in beside}
-    low, high = USUAL_VOLUME
-    return Outcome(
-        passed=all(low <= ratio <= high for ratio in ratios.values()),
-        warn=True,
-        sentence=f"{partition.key}: {rates[partition.key]:,.0f} rows a day, "
-        + " and ".join(f"{ratio:.2f} times {month}" for month, ratio in ratios.items())
-        + f" (usual is {low} to {high}).",
-        metadata={"rows_a_day": rates[partition.key]},
-    )
-
-
-def _beside(month: str) -> list[str]:
-    year, number = int(month[:4]), int(month[5:])
-    before = f"{year - 1}-12" if number == 1 else f"{year}-{number - 1:02d}"
-    after = f"{year + 1}-01" if number == 12 else f"{year}-{number + 1:02d}"
-    return [before, after]
+    months = [m for m in (partition.key, *months_beside(partition.key)) if counts.get(m)]
+    return volume_usual(partition, {m: counts[m] / _days_present(partition, m) for m in months})
 
 
 def _days_present(partition: Partition, month: str) -> int:
@@ -189,26 +141,6 @@ def _adds_up_to_silver(table: LakeTable, column: str) -> Check:
     return Check("rows_conserved", "Every drive day and failure of silver is counted once.", run)
 
 
-def _matches_gold(publication: Publication) -> Check:
-    def run(partition: Partition) -> Outcome:
-        gold = partition.lake.scan(publication.gold, partition.key).collect()
-        here = there = 0
-        differing: list[str] = []
-        for part in publication.parts(partition.key):
-            wanted = set(gold.filter(part.rows).select(*publication.table.columns).iter_rows())
-            found = set(partition.clickhouse.partition_rows(publication.table, part.partition))
-            here, there = here + len(found), there + len(wanted)
-            differing += [str(row) for row in sorted(wanted ^ found, key=str)]
-        return Outcome(
-            passed=not differing,
-            sentence=f"{partition.key}: {here:,} rows in ClickHouse, {there:,} in gold; "
-            + (f"{len(differing):,} differ." if differing else "all are the same."),
-            metadata={"rows_published": here, "rows_in_gold": there, "differing": differing[:10]},
-        )
-
-    return Check("matches_gold", "What readers see is what gold has.", run)
-
-
 CHECKS: dict[str, Sequence[Check]] = {
     "drives/bronze/drive_days": [
         contract_check(tables.BRONZE, day_batches, _MEND),
@@ -220,7 +152,7 @@ CHECKS: dict[str, Sequence[Check]] = {
         Check(
             "files_readable", "No file is refused, hardly any line rejected.", _files_are_readable
         ),
-        Check("columns_known", "No column that no era had.", _columns_are_known),
+        Check("columns_known", "No column that no era had.", columns_known),
         Check("days_complete", "Every day of the month is there.", _days_are_complete),
         Check(
             "volume_usual", "About as many rows a day as the months beside it.", _volume_is_usual
@@ -245,7 +177,7 @@ CHECKS: dict[str, Sequence[Check]] = {
     "drives/gold/period_failure_rates": [contract_check(tables.PERIOD_FAILURE_RATES)],
     "drives/gold/yearly_summary": [contract_check(tables.YEARLY_SUMMARY)],
     **{
-        f"drives/clickhouse/{name}": [_matches_gold(publication)]
+        f"drives/clickhouse/{name}": [matches_gold(publication)]
         for name, publication in tables.PUBLICATIONS.items()
     },
 }

@@ -13,8 +13,12 @@ import polars as pl
 
 from lakehouse.checks.contracts import contract_of
 from lakehouse.history import latest_metadata
+from lakehouse.partitions import WHOLE
+from lakehouse.resources.bigquery import BigQuery
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.resources.lake import Lake, LakeTable
+from lakehouse.resources.objects import Objects
+from lakehouse.resources.postgres import Postgres
 
 if TYPE_CHECKING:
     from lakehouse.checks.contract import Verdict
@@ -27,15 +31,25 @@ warnings.filterwarnings(
 )
 
 
+Frames = Callable[[pl.LazyFrame], Iterable[pl.DataFrame]]
+"""Gives rows in pieces that fit in memory."""
+
+_RESOURCES = ("lake", "clickhouse", "objects", "bigquery", "postgres")
+
+
 @dataclass(frozen=True)
 class Partition:
     """The partition under examination, and what a check may look at."""
 
     key: str
+    """The partition key; empty where the asset has none."""
     asset_key: dg.AssetKey
+    instance: dg.DagsterInstance
     lake: Lake
     clickhouse: ClickHouse
-    instance: dg.DagsterInstance
+    objects: Objects
+    bigquery: BigQuery
+    postgres: Postgres
 
     def recorded(self) -> Mapping[str, Any]:
         """The metadata of the partition's latest materialization; empty without one."""
@@ -62,33 +76,39 @@ class Check:
     run: Callable[[Partition], Outcome]
 
 
-def build_checks(asset: dg.AssetsDefinition, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
-    """Make these checks of an asset, in one step, blocking unless they only warn."""
-    key = asset.key
-    specs = [
+def check_specs(
+    key: dg.AssetKey, partitions_def: dg.PartitionsDefinition | None, checks: Sequence[Check]
+) -> list[dg.AssetCheckSpec]:
+    """What Dagster is told of these checks of an asset: blocking, and partitioned as it is."""
+    return [
         dg.AssetCheckSpec(
             check.name,
             asset=key,
             description=check.description,
             blocking=True,
-            partitions_def=asset.partitions_def,
+            partitions_def=partitions_def,
         )
         for check in checks
     ]
 
+
+def build_checks(
+    key: dg.AssetKey, partitions_def: dg.PartitionsDefinition | None, checks: Sequence[Check]
+) -> dg.AssetChecksDefinition:
+    """Make these checks of an asset, in one step, blocking unless they only warn."""
+
     @dg.multi_asset_check(
         name=f"{'__'.join(key.path)}__checks",
-        specs=specs,
+        specs=check_specs(key, partitions_def, checks),
         can_subset=True,
-        required_resource_keys={"lake", "clickhouse"},
+        required_resource_keys=set(_RESOURCES),
     )
     def run_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         partition = Partition(
-            key=context.partition_key,
+            key=context.partition_key if context.has_partition_key else WHOLE,
             asset_key=key,
-            lake=context.resources.lake,
-            clickhouse=context.resources.clickhouse,
             instance=context.instance,
+            **{name: getattr(context.resources, name) for name in _RESOURCES},
         )
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
         for check in checks:
@@ -111,7 +131,7 @@ def build_checks(asset: dg.AssetsDefinition, checks: Sequence[Check]) -> dg.Asse
 
 def contract_check(
     table: LakeTable,
-    frames: Callable[[pl.LazyFrame], Iterable[pl.DataFrame]] = lambda rows: [rows.collect()],
+    frames: Frames = lambda rows: [rows.collect()],
     remedy: str = "",
 ) -> Check:
     """The check that a table of the lake has its columns, and a partition keeps its contract.
@@ -123,17 +143,30 @@ def contract_check(
     """
 
     def run(partition: Partition) -> Outcome:
-        from lakehouse.checks.contract import examine
-
-        contract = contract_of(table)
         rows = partition.lake.scan(table, partition.key)
-        found = rows.collect_schema()
-        wanted = [name for name in contract.to_schema().columns if name in found]
-        verdict = examine(frames(rows.select(wanted)), contract, table.schema, found)
-        sentence = f"{partition.key}: {verdict}" + ("" if verdict.passed else f" {remedy}".rstrip())
-        return Outcome(verdict.passed, sentence, _contract_metadata(verdict))
+        return contract_outcome(partition, table.name, table.schema, rows, frames, remedy)
 
     return Check("contract", "Every row keeps the table's contract.", run)
+
+
+def contract_outcome(
+    partition: Partition,
+    name: str,
+    expected: pl.Schema,
+    rows: pl.LazyFrame,
+    frames: Frames = lambda rows: [rows.collect()],
+    remedy: str = "",
+) -> Outcome:
+    """What comes of holding a partition's rows against the contract of this name."""
+    from lakehouse.checks.contract import examine
+
+    contract = contract_of(name)
+    found = rows.collect_schema()
+    wanted = [column for column in contract.to_schema().columns if column in found]
+    verdict = examine(frames(rows.select(wanted)), contract, expected, found)
+    subject = partition.key or "The table"
+    sentence = f"{subject}: {verdict}" + ("" if verdict.passed else f" {remedy}".rstrip())
+    return Outcome(verdict.passed, sentence, _contract_metadata(verdict))
 
 
 def _contract_metadata(verdict: "Verdict") -> dict[str, Any]:

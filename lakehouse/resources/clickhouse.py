@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import clickhouse_connect
@@ -70,6 +71,16 @@ class Table:
         return f"{self.database}.{self.name}"
 
 
+class Account(NamedTuple):
+    """Where a server is, and as whom to log in."""
+
+    host: str
+    port: int
+    secure: bool
+    user: str
+    password: SecretStr
+
+
 class Rows(NamedTuple):
     """The answer to a query."""
 
@@ -92,11 +103,27 @@ class ClickHouse:
             UnavailableError: the server does not answer.
             LakehouseError: it refuses the account, or the local server cannot be started.
         """
-        user, password = self._settings.clickhouse_user, self._settings.clickhouse_password
-        if self._settings.clickhouse_url is None:
-            user, password = "default", SecretStr("")
+        user, password = self._writer
         with self._connect("LAKEHOUSE_CLICKHOUSE", user, password, run_id) as client:
             yield client
+
+    @property
+    def _writer(self) -> tuple[str, SecretStr]:
+        if self._settings.clickhouse_url is None:
+            return "default", SecretStr("")
+        return self._settings.clickhouse_user, self._settings.clickhouse_password
+
+    def account(self) -> Account:
+        """Where the server is, which was made sure of, and as whom to write: for other programs.
+
+        Raises:
+            UnavailableError: the server does not answer.
+            LakehouseError: it refuses the account, or the local server cannot be started.
+        """
+        with self.client():
+            user, password = self._writer
+            url = urlsplit(self._connections[user][0])
+        return Account(str(url.hostname), int(url.port or 0), url.scheme == "https", user, password)
 
     @contextmanager
     def reader(self) -> Iterator[Client]:
@@ -167,6 +194,32 @@ class ClickHouse:
             else:
                 _load_and_replace(client, table, partition, rows)
         return rows.height
+
+    def partition_frame(self, table: Table, partition: tuple[Any, ...]) -> pl.DataFrame:
+        """The rows of a partition as a frame, UUIDs as text; empty where it is absent.
+
+        Raises:
+            UnavailableError: the server does not answer.
+        """
+        columns = ", ".join(
+            f"toString({quote_identifier(name)}) AS {quote_identifier(name)}"
+            if kind == "UUID"
+            else quote_identifier(name)
+            for name, kind in table.columns.items()
+        )
+        with self.client() as client:
+            _ensure_table(client, table)
+            target = _quoted(table.database, table.name)
+            present = _partitions(client, target)
+            partition_id = present[partition][0] if partition in present else ""
+            rows = client.query_arrow(
+                f"SELECT {columns} FROM {target} "  # noqa: S608
+                "WHERE _partition_id = {partition:String}",
+                parameters={"partition": partition_id},
+                settings={"output_format_arrow_low_cardinality_as_dictionary": 0},
+                use_strings=True,
+            )
+        return cast("pl.DataFrame", pl.from_arrow(rows))
 
     def partition_rows(self, table: Table, partition: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """The rows of a partition, their columns in the table's order; none where it is absent.

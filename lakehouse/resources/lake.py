@@ -132,14 +132,14 @@ class Lake:
         return Written(rows, sum(action.size for action in actions), len(actions), version)
 
     @contextmanager
-    def exclusive(self, table: LakeTable, partition: str) -> Iterator[None]:
+    def exclusive(self, table: str, partition: str) -> Iterator[None]:
         """Hold what reads, computes and writes a partition apart from others that would.
 
         Without it a slow run could put back what it computed from rows that are replaced by now.
         It holds on one machine; across machines, Dagster's pools do.
         """
         self._locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._locks / f"{table.name.replace('/', '.')}.{partition}.lock"):
+        with FileLock(self._locks / f"{table.replace('/', '.')}.{partition}.lock"):
             yield
 
     def scan(self, table: LakeTable, *partitions: str) -> pl.LazyFrame:

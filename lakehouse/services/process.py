@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -48,6 +49,8 @@ class LocalService(ABC):
     """The name as people write it, for messages."""
     port_variable: ClassVar[str]
     """The environment variable that sets the port."""
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    """What the server takes as a request to end at once, and cleanly."""
 
     def __init__(self, settings: Settings, port: int) -> None:
         self.settings = settings
@@ -101,7 +104,7 @@ class LocalService(ABC):
         with self._lock():
             process, _ = self._find()
             if process is not None:
-                _end(process)
+                _end(process, self.stop_signal)
             self._record.unlink(missing_ok=True)
             return process is not None
 
@@ -182,11 +185,11 @@ def _ended(process: psutil.Process) -> bool:
         return True
 
 
-def _end(process: psutil.Process) -> None:
+def _end(process: psutil.Process, stop_signal: signal.Signals) -> None:
     """Asks the process to end, and makes it end when it does not."""
     with suppress(psutil.NoSuchProcess):
-        for signal in (process.terminate, process.kill):
-            signal()
+        for number in (stop_signal, signal.SIGKILL):
+            process.send_signal(number)
             deadline = time.monotonic() + _STOP_SECONDS
             while time.monotonic() < deadline:
                 if _ended(process):

@@ -1,6 +1,14 @@
 """What columns mean, for people who look at a table in Dagster."""
 
-DESCRIPTIONS = {
+from lakehouse.transforms.taxi.eras import COLUMNS
+
+_TRIPS = {
+    column.name: f"{column.about[0].upper()}{column.about[1:]}."
+    for columns in COLUMNS.values()
+    for column in columns
+}
+
+DESCRIPTIONS = _TRIPS | {
     "date": "The day, by the publisher's clock.",
     "serial_number": "The drive; with the day, the key.",
     "model": "The model as the publisher writes it, with or without its maker.",
@@ -18,10 +26,31 @@ DESCRIPTIONS = {
     "afr": "Failures a year for each 100 drives: 100 * failures / (drive_days / 365).",
     "afr_low": "Lower end of the rate's exact 95 % Poisson interval.",
     "afr_high": "Upper end of the rate's exact 95 % Poisson interval.",
-    "month": "The partition, YYYY-MM.",
+    "month": "The partition: the month, YYYY-MM or its first day.",
     "year": "The year; the partition.",
+    "passenger_count_missing": "Whether the count was missing, and is 0 for that.",
+    "pickup_outside_month": "Whether the pickup lies outside the month of the file.",
+    "dropoff_before_pickup": "Whether the trip ends before it begins.",
+    "negative_total": "Whether less than nothing was paid.",
+    "distance_over_1000_miles": "Whether the distance is over 1,000 miles.",
+    "unknown_zone": "Whether pickup or dropoff lie in no zone of the lookup.",
+    "location_id": "The zone's number; 0 where a trip has none.",
+    "borough": "The borough, as in the lookup.",
+    "zone": "The zone's name, as in the lookup.",
+    "service_zone": "Which taxis may pick up there.",
+    "service": "yellow, green, fhv (for hire) or fhvhv (such as Uber and Lyft).",
+    "trips": "Trips whose pickup lies in the month of their file.",
+    "passengers": "Passengers, as the drivers entered them.",
+    "distance_miles": "Miles driven, added up.",
+    "fare": "Dollars by the meter, added up.",
+    "revenue": "Dollars paid in all, added up; null where the service does not say.",
+    "tip_share": "Tips per dollar of revenue; only tips by card are known.",
+    "month_start": "The month's first day.",
+    "weekday": "1 is Monday, 7 is Sunday.",
+    "hour": "The hour of the day, 0 to 23, New York's time.",
+    "payment_name": "The way of payment in words.",
     "_source": "The file that the row is from: archive/member, or a dropped file.",
-    "_row": "The row's line in that file; the header is line 1.",
+    "_row": "The row's line in its file: of a CSV, whose header is 1; of Parquet, from 1 on.",
     "_extracted_at": "When that file landed.",
     "_unreadable": "JSON object of the cells that could not be read; null where all could.",
 }

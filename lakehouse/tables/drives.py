@@ -7,10 +7,11 @@ import polars as pl
 from lakehouse.resources.clickhouse import Table
 from lakehouse.resources.lake import LakeTable
 from lakehouse.tables.publication import Part, Publication
+from lakehouse.tables.rejects import rejects_table
 from lakehouse.transforms import drives
 
 BRONZE = LakeTable("drives/bronze/drive_days", drives.BRONZE)
-REJECTS = LakeTable("drives/rejects", drives.REJECTED)
+REJECTS = rejects_table("drives/rejects")
 SILVER = LakeTable("drives/silver/drive_days", drives.SILVER)
 DAILY_SUMMARY = LakeTable("drives/gold/daily_summary", drives.DAILY_SUMMARY)
 FAILURE_RATES = LakeTable("drives/gold/failure_rates", drives.FAILURE_RATES)

@@ -9,9 +9,10 @@ Three ways, each tried only when the one before will not do:
    with nothing special about them still go through 1 or 2, together: one bad line must not make
    Python objects of the millions of cells around it.
 
-A file without quotes has only whole lines when it has as many commas as its header times its
-lines, which counting bytes tells at memory speed; a short and a long line that make up for each
-other are found by Polars, which refuses long ones.
+A file without quotes has only whole lines when it has as many commas in each line as its header,
+which counting bytes tells at memory speed; a short and a long line that make up for each other are
+found by Polars, which refuses long ones. A file in which every cell is quoted is as good once the
+quotes are gone, and so is one in which every line has the same number of empty cells more.
 """
 
 import csv
@@ -30,6 +31,11 @@ REJECTS = pl.Schema({"line": pl.Int64, "raw": pl.String, "reason": pl.String})
 
 _LONGEST_QUOTED_RECORD = 20
 """Lines that one quoted cell may span; an unclosed quote must not swallow the rest of the file."""
+
+_TIMESTAMP = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?$"
+_WHOLE_SECONDS = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"
+
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 
 _DATE = r"^([1-9][0-9]{3}[-/][0-9]{1,2}[-/][0-9]{1,2}|[0-9]{1,2}/[0-9]{1,2}/[1-9][0-9]{3})$"
 """What may be a date; Polars would also take `99999-01-01`, `-18-01-01` and `2018- 1- 1`."""
@@ -58,33 +64,60 @@ def header_of(data: bytes) -> list[str]:
 
     Empty cells at the end are none; spreadsheets leave them.
     """
-    text = data[: _body_at(data)].decode("utf-8-sig", "replace").strip("\r\n")
+    return [name.lower() for name in column_names(data)]
+
+
+def column_names(data: bytes) -> list[str]:
+    """As `header_of`, in the file's own case."""
+    text = data[: body_at(data)].decode("utf-8-sig", "replace").strip("\r\n")
     try:
         cells = next(csv.reader([text]), [])
     except csv.Error:
         cells = [text]
-    names = [cell.strip().lower() for cell in cells]
+    names = [cell.strip() for cell in cells]
     while names and not names[-1]:
         names.pop()
     return names
 
 
+def body_at(data: bytes) -> int:
+    """Where the header ends. Days are large: what follows it is not copied without need."""
+    return data.find(b"\n") + 1 or len(data)
+
+
 def read_delimited(data: bytes, types: Mapping[str, ColumnType]) -> Delimited:
     """Read a file whose header has the names of `types`, in their order.
 
-    Types: String, Int64, Decimal(20, 0) for unsigned 64-bit numbers, Date, Boolean.
+    Types: String, Int64, Decimal(20, 0) for unsigned 64-bit numbers, Float64, Date,
+    Datetime("us"), Boolean.
     """
-    body = _body_at(data)
-    if lines := _whole_lines(data, body, len(types)):
+    return _read_body(data, types, body_at(data), line=2)
+
+
+def read_piece(data: bytes, types: Mapping[str, ColumnType], line: int) -> Delimited:
+    """As `read_delimited`, a piece of a file that has no header and begins at a line."""
+    return _read_body(data, types, 0, line)
+
+
+def _read_body(data: bytes, types: Mapping[str, ColumnType], body: int, line: int) -> Delimited:
+    """Read what follows the header, whose first line has this number in the file."""
+    width = len(types)
+    start = _first_record_at(data, body)
+    first = line + data.count(b"\n", body, start)
+    quoted = _all_quoted(data, start, width)
+    text, at = (data[start:].replace(b'"', b""), 0) if quoted else (data, start)
+    if lines := _whole_lines(text, at, width):
         with suppress(pl.exceptions.PolarsError):
-            frame = _read_whole(data, types, header=True, lines=lines)
-            return Delimited(frame, pl.DataFrame(schema=REJECTS), records=lines)
-    return _read_lines(data[body:], types)
+            frame = _read_whole(text, types, lines, skip=text.count(b"\n", 0, at), first=first)
+            return Delimited(frame, pl.DataFrame(schema=REJECTS), records=lines.count)
+    return _read_lines(data[start:], types, first)
 
 
-def _body_at(data: bytes) -> int:
-    """Where the header ends. Days are large: what follows it is not copied without need."""
-    return data.find(b"\n") + 1 or len(data)
+def _first_record_at(data: bytes, body: int) -> int:
+    """Behind the blank lines that follow the header in some of the publishers' files."""
+    while data.startswith((b"\n", b"\r\n"), body):
+        body = data.find(b"\n", body) + 1
+    return body
 
 
 def reject_lines(data: bytes, reason: str, *, header: bool = True) -> pl.DataFrame:
@@ -97,29 +130,52 @@ def reject_lines(data: bytes, reason: str, *, header: bool = True) -> pl.DataFra
     return pl.DataFrame(lines, schema=REJECTS, orient="row")
 
 
-def _whole_lines(data: bytes, body: int, width: int) -> int:
-    """How many lines follow the header, if all of them are whole; else none."""
-    if body == len(data) or data.find(b'"', body) >= 0 or data.find(b"\0", body) >= 0:
-        return 0
-    returns = data.count(b"\r", body)
-    if returns and returns != data.count(b"\r\n", body) + data.endswith(b"\r"):
-        return 0
-    lines = data.count(b"\n", body) + (not data.endswith(b"\n"))
-    return lines if data.count(b",", body) == lines * (width - 1) else 0
+@dataclass(frozen=True)
+class _Lines:
+    """Whole lines: how many, and the cells of each."""
+
+    count: int
+    width: int
+
+
+def _whole_lines(data: bytes, start: int, width: int) -> _Lines | None:
+    """The lines from there on, if all of them are whole."""
+    if start == len(data) or data.find(b'"', start) >= 0 or data.find(b"\0", start) >= 0:
+        return None
+    returns = data.count(b"\r", start)
+    if returns and returns != data.count(b"\r\n", start) + data.endswith(b"\r"):
+        return None
+    lines = data.count(b"\n", start) + (not data.endswith(b"\n"))
+    commas, rest = divmod(data.count(b",", start), lines)
+    return _Lines(lines, commas + 1) if not rest and commas + 1 >= width else None
+
+
+def _all_quoted(data: bytes, start: int, width: int) -> bool:
+    """Whether all quotes stand at the ends of cells, and all cells have them."""
+    if not data.startswith(b'"', start):
+        return False
+    lines, rest = divmod(data.count(b'"', start), 2 * width)
+    ends = data.count(b'"\n', start) + data.count(b'"\r\n', start)
+    return (
+        not rest
+        and data.count(b"\n", start) == ends == lines - (not data.endswith(b"\n"))
+        and data.count(b'\n"', start) == lines - 1
+        and data.count(b'","', start) == data.count(b",", start) == lines * (width - 1)
+    )
 
 
 def _read_whole(
-    data: bytes, types: Mapping[str, ColumnType], *, header: bool, lines: int
+    data: bytes, types: Mapping[str, ColumnType], lines: _Lines, *, skip: int, first: int
 ) -> pl.DataFrame:
-    """Read whole lines, which are so many, behind a header or without one.
+    """Read whole lines behind those to skip; the first of them has this number in the file.
 
     Raises:
         PolarsError: They are not whole after all, or not UTF-8.
     """
     try:
-        return _typed_frame(_read(data, _strict(types), header, lines), types)
+        return _typed_frame(_read(data, _strict(types), lines, skip, first), types)
     except pl.exceptions.PolarsError:
-        text = _read(data, dict.fromkeys(types, pl.String), header, lines)
+        text = _read(data, dict.fromkeys(types, pl.String), lines, skip, first)
         return _convert(text, types)
 
 
@@ -128,16 +184,23 @@ def _strict(types: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
 
     Polars guesses among patterns for a Date, and makes 114 of `114.5` for a Decimal.
     """
-    lax = {pl.Date: pl.String, pl.Decimal: pl.Int64}
+    lax = {pl.Date: pl.String, pl.Datetime: pl.String, pl.Decimal: pl.Int64}
     return {name: lax.get(_base(dtype), dtype) for name, dtype in types.items()}
 
 
 def _typed_frame(frame: pl.DataFrame, types: Mapping[str, ColumnType]) -> pl.DataFrame:
-    dates = [name for name, dtype in types.items() if _base(dtype) == pl.Date]
-    if not all(frame[name].str.contains(_DATE).all() for name in dates):
-        raise pl.exceptions.InvalidOperationError("a cell is no date")
+    if not all(_as_strict(frame[name], dtype) for name, dtype in types.items()):
+        raise pl.exceptions.InvalidOperationError("a cell is not of its type")
     typed = (_typed(frame[name], dtype) for name, dtype in types.items())
     return frame.with_columns(*typed, pl.lit(None, dtype=pl.String).alias("_unreadable"))
+
+
+def _as_strict(column: pl.Series, dtype: ColumnType) -> bool:
+    """Whether the cells that Polars took for a type are as its parser would have them."""
+    if _base(dtype) == pl.Float64:
+        return bool(column.is_finite().all())
+    pattern = {pl.Date: _DATE, pl.Datetime: _WHOLE_SECONDS}.get(_base(dtype))
+    return pattern is None or bool(column.str.contains(pattern).all())
 
 
 def _typed(column: pl.Series, dtype: ColumnType) -> pl.Expr:
@@ -145,28 +208,39 @@ def _typed(column: pl.Series, dtype: ColumnType) -> pl.Expr:
         return pl.lit(None, dtype=dtype).alias(column.name)
     if _base(dtype) == pl.Date:
         return pl.col(column.name).str.to_date("%Y-%m-%d", strict=True)
+    if _base(dtype) == pl.Datetime:
+        return pl.col(column.name).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=True)
     return pl.col(column.name).cast(dtype)
 
 
-def _read(data: bytes, schema: Mapping[str, ColumnType], header: bool, lines: int) -> pl.DataFrame:
+def _read(
+    data: bytes, schema: Mapping[str, ColumnType], lines: _Lines, skip: int, first: int
+) -> pl.DataFrame:
+    beyond = [f"_beyond_{number}" for number in range(lines.width - len(schema))]
     frame = pl.read_csv(
-        data, has_header=False, skip_lines=int(header), schema=dict(schema), quote_char=None
+        data,
+        has_header=False,
+        skip_lines=skip,
+        schema={**schema, **dict.fromkeys(beyond, pl.String)},
+        quote_char=None,
     )
-    if frame.height != lines:
-        raise pl.exceptions.ShapeError("there are not as many rows as lines")
-    return frame.with_columns(pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias("_row"))
+    if frame.height != lines.count or any(frame[name].count() for name in beyond):
+        raise pl.exceptions.ShapeError("the lines have not the cells of the header")
+    return frame.drop(beyond).with_columns(
+        pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("_row")
+    )
 
 
-def _read_lines(body: bytes, types: Mapping[str, ColumnType]) -> Delimited:
+def _read_lines(body: bytes, types: Mapping[str, ColumnType], first: int) -> Delimited:
     width = len(types)
     plain: list[bytes] = []
     plain_numbers: list[int] = []
     rows: list[list[str | int | None]] = []
     rejects: list[tuple[int, str, str]] = []
     latin1 = 0
-    for number, record in _records(body, width):
-        if _is_plain(record, width):
-            plain.append(record)
+    for number, record in _records(body, width, first):
+        if simple := _plain(record, width):
+            plain.append(simple)
             plain_numbers.append(number)
             continue
         text, is_latin1 = _decoded(record)
@@ -180,7 +254,8 @@ def _read_lines(body: bytes, types: Mapping[str, ColumnType]) -> Delimited:
     schema: dict[str, ColumnType] = dict.fromkeys(types, pl.String)
     frame = _convert(pl.DataFrame(rows, schema=schema | {"_row": pl.Int64}, orient="row"), types)
     if plain:
-        whole = _read_whole(b"\n".join(plain), types, header=False, lines=len(plain))
+        lines = _Lines(len(plain), width)
+        whole = _read_whole(b"\n".join(plain), types, lines, skip=0, first=first)
         whole = whole.with_columns(pl.Series("_row", plain_numbers))
         frame = pl.concat([frame, whole]).sort("_row")
     return Delimited(
@@ -191,12 +266,14 @@ def _read_lines(body: bytes, types: Mapping[str, ColumnType]) -> Delimited:
     )
 
 
-def _is_plain(record: bytes, width: int) -> bool:
-    return (
-        record.count(b",") == width - 1
-        and record.isascii()
-        and not any(special in record for special in (b'"', b"\0", b"\r"))
-    )
+def _plain(record: bytes, width: int) -> bytes | None:
+    """The record without empty cells beyond the header's, if nothing is special about it."""
+    beyond = record.count(b",") - (width - 1)
+    if beyond < 0 or not record.endswith(b"," * beyond) or not record.isascii():
+        return None
+    if any(special in record for special in (b'"', b"\0", b"\r")):
+        return None
+    return record[: len(record) - beyond]
 
 
 def _cells(text: str, width: int) -> list[str]:
@@ -219,7 +296,7 @@ def _cells(text: str, width: int) -> list[str]:
     return cells
 
 
-def _records(body: bytes, width: int) -> Iterator[tuple[int, bytes]]:
+def _records(body: bytes, width: int, first: int) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each record; lines inside quotes belong together."""
     lines = body.split(b"\n")
     at = 0
@@ -227,7 +304,7 @@ def _records(body: bytes, width: int) -> Iterator[tuple[int, bytes]]:
         end = _end_of_record(lines, at, width)
         record = b"\n".join(lines[at:end]).rstrip(b"\r")
         if record.strip():
-            yield at + 2, record
+            yield at + first, record
         at = end
 
 
@@ -254,8 +331,7 @@ def _decoded(record: bytes) -> tuple[str, bool]:
 
 def _convert(text: pl.DataFrame, types: Mapping[str, ColumnType]) -> pl.DataFrame:
     converted = text.with_columns(
-        _PARSERS[_base(dtype)](pl.col(name)).cast(dtype).alias(name)
-        for name, dtype in types.items()
+        parsed(pl.col(name), dtype).alias(name) for name, dtype in types.items()
     )
     unreadable = [name for name in types if converted[name].null_count() > text[name].null_count()]
     if not unreadable:
@@ -266,26 +342,29 @@ def _convert(text: pl.DataFrame, types: Mapping[str, ColumnType]) -> pl.DataFram
         .alias(name)
         for name in unreadable
     )
-    return converted.with_columns(
-        pl.when(pl.any_horizontal(raw[name].is_not_null() for name in unreadable))
-        .then(_json_object(raw))
-        .alias("_unreadable")
-    )
+    return converted.with_columns(set_aside(raw).alias("_unreadable"))
 
 
-def _json_object(raw: pl.DataFrame) -> pl.Series:
-    """Each row as a JSON object of its cells that are not null."""
-    return pl.Series(
-        [
-            json.dumps({name: cell for name, cell in row.items() if cell is not None})
-            for row in raw.iter_rows(named=True)
-        ],
-        dtype=pl.String,
-    )
+def set_aside(raw: pl.DataFrame) -> pl.Series:
+    """Each row as a JSON object of its cells that are not null; null where all are."""
+    empty = pl.Series([None], dtype=pl.String).new_from_index(0, raw.height)
+    if not raw.width:
+        return empty
+    there = raw.select(pl.any_horizontal(pl.all().is_not_null())).to_series().arg_true()
+    objects = [
+        json.dumps({name: cell for name, cell in row.items() if cell is not None})
+        for row in raw[there].iter_rows(named=True)
+    ]
+    return empty.scatter(there, objects)
 
 
 def _base(dtype: ColumnType) -> type[pl.DataType]:
     return dtype.base_type()
+
+
+def parsed(cell: pl.Expr, dtype: ColumnType) -> pl.Expr:
+    """Text as a type that `read_delimited` knows; null where it cannot be read."""
+    return _PARSERS[_base(dtype)](cell).cast(dtype)
 
 
 def _whole_number(cell: pl.Expr) -> pl.Expr:
@@ -302,6 +381,23 @@ def _date(cell: pl.Expr) -> pl.Expr:
     return pl.coalesce(dated.str.to_date(pattern, strict=False) for pattern in patterns)
 
 
+def _timestamp(cell: pl.Expr) -> pl.Expr:
+    """`2018-01-31 23:59:59`, also with a `T`, without seconds or with a fraction of one."""
+    trimmed = cell.str.strip_chars().str.replace("T", " ", literal=True)
+    timed = pl.when(trimmed.str.contains(_TIMESTAMP)).then(trimmed)
+    patterns = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
+    return pl.coalesce(
+        timed.str.to_datetime(pattern, time_unit="us", strict=False) for pattern in patterns
+    )
+
+
+def _number(cell: pl.Expr) -> pl.Expr:
+    """`1.5`, `-.5`, `+1`, ` 2.50 `, `1e-5`; anything else, such as `nan`, is null."""
+    trimmed = cell.str.strip_chars()
+    number = pl.when(trimmed.str.contains(_NUMBER)).then(trimmed).cast(pl.Float64, strict=False)
+    return pl.when(number.is_finite()).then(number)
+
+
 def _boolean(cell: pl.Expr) -> pl.Expr:
     lowered = cell.str.strip_chars().str.to_lowercase()
     return (
@@ -316,6 +412,8 @@ _PARSERS: dict[type[pl.DataType], Callable[[pl.Expr], pl.Expr]] = {
     pl.String: lambda cell: cell,
     pl.Int64: lambda cell: _whole_number(cell).cast(pl.Int64, strict=False),
     pl.Decimal: lambda cell: _whole_number(cell),
+    pl.Float64: _number,
     pl.Date: _date,
+    pl.Datetime: _timestamp,
     pl.Boolean: _boolean,
 }

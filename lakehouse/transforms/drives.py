@@ -64,15 +64,6 @@ BRONZE = pl.Schema(_BRONZE)
 `_source` is archive/member, `_row` the line in it, `_extracted_at` when the file landed.
 """
 
-_REJECTED: dict[str, ColumnType] = {
-    "file": pl.String,
-    **REJECTS,
-    "run_id": pl.String,
-    "month": pl.String,
-}
-REJECTED = pl.Schema(_REJECTED)
-"""Why the line of a file is no row."""
-
 _SILVER: dict[str, ColumnType] = {
     "date": pl.Date,
     "serial_number": pl.String,

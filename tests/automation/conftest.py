@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.automation.backfill import Backfill, Report
-from lakehouse.automation.datasets import datasets
+from lakehouse.automation.datasets import dataset
 from lakehouse.automation.overview import overview
 from lakehouse.definitions import build_definitions
 from lakehouse.instance import open_instance
@@ -19,7 +19,7 @@ from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.samples.drives import DRIVE_FOLDER, SampleTruth, make_drive_archives
 from lakehouse.settings import Settings
 
-DRIVES = datasets(Settings())["drives"]
+DRIVES = dataset(Settings(), "drives")
 
 
 class Webhook:

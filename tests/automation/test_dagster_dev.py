@@ -14,10 +14,10 @@ import dagster as dg
 import httpx
 from dagster._core.execution.backfill import BulkActionStatus
 
-from lakehouse.automation.datasets import datasets
+from lakehouse.automation.datasets import dataset
 from lakehouse.settings import Settings
 
-DRIVES = datasets(Settings())["drives"]
+DRIVES = dataset(Settings(), "drives")
 CHECKOUT = Path(__file__).resolve().parents[2]
 FEBRUARY, SPOILED, MENDED, YEAR = "2018-02", "2018-03", "2018-05", "2018"
 

@@ -77,12 +77,16 @@ def make(instance, *assets, partition=MONTH, checks=(readable,), **tags: str) ->
 
 
 def state(instance, assets=ALL, **options):
-    return dataset_state(instance, assets, list(readable.check_keys), **options)
+    return dataset_state(instance, specs(assets), list(readable.check_specs), **options)
 
 
 def states(instance, partition=MONTH, assets=MONTHLY, **options) -> list[State]:
     found = state(instance, assets, **options)
     return [found.of(asset.key, partition) for asset in assets]
+
+
+def specs(assets) -> list[dg.AssetSpec]:
+    return [spec for asset in assets for spec in asset.specs]
 
 
 def names(keys) -> list[str]:
@@ -91,7 +95,7 @@ def names(keys) -> list[str]:
 
 def test_what_was_never_made_is_missing_and_all_of_it_is_needed(instance):
     assert states(instance) == [State.MISSING] * 3
-    assert names(needed(MONTHLY, state(instance), MONTH)) == ["raw", "silver", "gold"]
+    assert names(needed(specs(MONTHLY), state(instance), MONTH)) == ["raw", "silver", "gold"]
 
 
 def test_what_was_made_in_one_run_is_fresh_and_nothing_is_needed(instance):
@@ -99,7 +103,7 @@ def test_what_was_made_in_one_run_is_fresh_and_nothing_is_needed(instance):
 
     assert states(instance) == [State.FRESH] * 3
     assert states(instance, OTHER_MONTH) == [State.MISSING] * 3
-    assert needed(MONTHLY, state(instance), MONTH) == []
+    assert needed(specs(MONTHLY), state(instance), MONTH) == []
 
 
 def test_what_follows_is_stale_after_something_upstream_was_made_again(instance):
@@ -107,14 +111,14 @@ def test_what_follows_is_stale_after_something_upstream_was_made_again(instance)
     make(instance, silver)
 
     assert states(instance) == [State.FRESH, State.FRESH, State.STALE]
-    assert names(needed(MONTHLY, state(instance), MONTH)) == ["gold"]
+    assert names(needed(specs(MONTHLY), state(instance), MONTH)) == ["gold"]
 
 
 def test_all_that_follows_what_is_needed_is_needed(instance):
     make(instance, *MONTHLY)
     make(instance, raw)
 
-    assert names(needed(MONTHLY, state(instance), MONTH)) == ["silver", "gold"]
+    assert names(needed(specs(MONTHLY), state(instance), MONTH)) == ["silver", "gold"]
 
 
 def test_a_new_code_version_makes_an_asset_stale(instance):
@@ -122,7 +126,7 @@ def test_a_new_code_version_makes_an_asset_stale(instance):
     changed = [raw, asset("silver", raw, code_version="2"), gold]
 
     assert states(instance, assets=changed) == [State.FRESH, State.STALE, State.FRESH]
-    assert names(needed(changed, state(instance, changed), MONTH)) == ["silver", "gold"]
+    assert names(needed(specs(changed), state(instance, changed), MONTH)) == ["silver", "gold"]
 
 
 def test_a_year_is_stale_after_one_of_its_months_was_made_again(instance):
@@ -139,7 +143,7 @@ def test_a_failed_check_that_stops_makes_its_asset_failed_until_it_passes(instan
     make(instance, *MONTHLY, check="failed")
 
     assert states(instance) == [State.FRESH, State.FAILED, State.FAILED]
-    assert names(needed(MONTHLY, state(instance), MONTH)) == ["silver", "gold"]
+    assert names(needed(specs(MONTHLY), state(instance), MONTH)) == ["silver", "gold"]
     assert [check.sentence for check in state(instance).failing] == ["It failed."]
 
     make(instance, *MONTHLY)
@@ -167,7 +171,7 @@ def test_what_was_published_again_is_stale_until_it_is_made_again(instance):
     make(instance, *MONTHLY)
     instance.report_runless_asset_event(dg.AssetObservation(raw.key, partition=MONTH))
     assert states(instance) == [State.STALE, State.FRESH, State.FRESH]
-    assert names(needed(MONTHLY, state(instance), MONTH)) == ["raw", "silver", "gold"]
+    assert names(needed(specs(MONTHLY), state(instance), MONTH)) == ["raw", "silver", "gold"]
 
     make(instance, *MONTHLY)
 
@@ -194,14 +198,14 @@ def test_a_year_is_held_back_while_a_check_fails_on_one_of_its_months(instance):
     make(instance, *MONTHLY)
     make(instance, *MONTHLY, partition=OTHER_MONTH, check="failed")
 
-    held = held_back([yearly], state(instance), YEAR, [yearly.key])
+    held = held_back(specs([yearly]), state(instance), YEAR, [yearly.key])
 
     assert [check.sentence for check in held[yearly.key]] == ["It failed."]
-    assert held_back([yearly], state(instance), "2019", [yearly.key]) == {}
+    assert held_back(specs([yearly]), state(instance), "2019", [yearly.key]) == {}
 
 
 def test_what_is_made_anew_with_its_upstream_is_not_held_back_by_an_old_verdict(instance):
     make(instance, *MONTHLY, check="failed")
 
-    assert held_back(MONTHLY, state(instance), MONTH, [silver.key, gold.key]) == {}
-    assert names(held_back(MONTHLY, state(instance), MONTH, [gold.key])) == ["gold"]
+    assert held_back(specs(MONTHLY), state(instance), MONTH, [silver.key, gold.key]) == {}
+    assert names(held_back(specs(MONTHLY), state(instance), MONTH, [gold.key])) == ["gold"]

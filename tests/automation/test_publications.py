@@ -7,7 +7,7 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from lakehouse.automation import drives
+from lakehouse.automation import publications as module
 
 Q1 = ["2018-01", "2018-02", "2018-03"]
 Q2 = ["2018-04", "2018-05", "2018-06"]
@@ -112,7 +112,7 @@ def test_a_publisher_that_cannot_be_reached_is_said_and_asked_again(
 
 def test_a_publisher_that_does_not_answer_costs_no_tick(house, publications, monkeypatch):
     """Dagster ends a tick after 60 s, and its cursor would be lost: each is asked once, briefly."""
-    monkeypatch.setattr(drives, "_PATIENCE", replace(drives._PATIENCE, silence=0.5))
+    monkeypatch.setattr(module, "ASK_ONCE", replace(module.ASK_ONCE, silence=0.5))
     house.publish(*Q1)
     house.land(*Q1)
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -80,7 +80,7 @@ def frame(table: LakeTable, *rows: dict[str, Any]) -> pl.DataFrame:
 
 
 def verdict(table: LakeTable, *frames: pl.DataFrame) -> Verdict:
-    return examine(frames, contract_of(table), table.schema, frames[0].schema)
+    return examine(frames, contract_of(table.name), table.schema, frames[0].schema)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_frames_are_one_partition_and_are_taken_one_at_a_time():
             yield frame(tables.BRONZE, {"failure": number})
 
     found = examine(
-        frames(), contract_of(tables.BRONZE), tables.BRONZE.schema, tables.BRONZE.schema
+        frames(), contract_of(tables.BRONZE.name), tables.BRONZE.schema, tables.BRONZE.schema
     )
     assert str(found) == (
         "Of 3 rows, 1 row: failure breaks isin([0, 1]) (2),"

@@ -323,11 +323,11 @@ def held_up(lake: Lake, month: str) -> bool:
     entered = threading.Event()
 
     def enter() -> None:
-        with lake.exclusive(TABLE, month):
+        with lake.exclusive(TABLE.name, month):
             entered.set()
 
     other = threading.Thread(target=enter)
-    with lake.exclusive(TABLE, "2018-01"):
+    with lake.exclusive(TABLE.name, "2018-01"):
         other.start()
         waited = not entered.wait(0.2)
     other.join()

@@ -1,7 +1,7 @@
 """Every line of a file becomes a row or a reject with a reason, and every cell is kept."""
 
 import json
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import polars as pl
@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.transforms.delimited import Delimited, header_of, read_delimited, reject_lines
+from lakehouse.transforms.delimited import (
+    Delimited,
+    header_of,
+    read_delimited,
+    read_piece,
+    reject_lines,
+)
 
 TYPES = {
     "name": pl.String,
@@ -309,3 +315,128 @@ def test_whatever_the_bytes_nothing_is_lost_and_nothing_raises(pieces, in_lines)
     if b'"' not in body:
         there = [number for number, line in enumerate(body.split(b"\n"), 2) if line.strip()]
         assert sorted([*found.frame["_row"], *found.rejects["line"]]) == there
+
+
+# Amounts and times, and whole files that are odd in the same way throughout
+
+TRIPS = {"name": pl.String, "amount": pl.Float64, "at": pl.Datetime("us")}
+A_TRIP = "Z1,1.5,2018-01-31 23:59:59"
+
+
+def trips(*lines: str, end: str = "\n") -> Delimited:
+    text = end.join(["name,amount,at", *lines]) + end
+    found = read_delimited(text.encode(), TRIPS)
+    assert found.records == found.frame.height + found.rejects.height
+    return found
+
+
+@pytest.mark.parametrize("beside", [[], ["cut short"], ["Z2,bad,bad"]])
+@pytest.mark.parametrize(
+    ("cell", "amount"),
+    [
+        *(("1.5", 1.5), (".5", 0.5), ("-3", -3.0), ("2.", 2.0), ("1e-3", 0.001), ("", None)),
+        *(("2.6299999999999999", 2.63), ("+1", 1.0)),
+    ],
+)
+def test_amounts_are_the_same_whatever_stands_beside_them(cell, amount, beside):
+    found = trips(f"Z1,{cell},2018-01-31 23:59:59", *beside)
+    assert found.frame.select(*TRIPS).row(0) == ("Z1", amount, datetime(2018, 1, 31, 23, 59, 59))
+    assert unreadable(found)[0] == {}
+
+
+@pytest.mark.parametrize("beside", [[], ["cut short"]])
+@pytest.mark.parametrize("cell", ["nan", "inf", "-Infinity", "1e999", "1_0", "0x10", "$5", "1 000"])
+def test_what_is_no_amount_is_null_and_kept(cell, beside):
+    found = trips(A_TRIP, f"Z2,{cell},2018-01-31 23:59:59", *beside)
+    assert found.frame["amount"].to_list() == [1.5, None]
+    assert unreadable(found) == [{}, {"amount": cell}]
+
+
+@pytest.mark.parametrize(
+    ("cell", "at"),
+    [
+        ("2018-01-31 23:59:59", datetime(2018, 1, 31, 23, 59, 59)),
+        (" 2018-01-31 23:59:59 ", datetime(2018, 1, 31, 23, 59, 59)),
+        ("2018-01-31T23:59:59", datetime(2018, 1, 31, 23, 59, 59)),
+        ("2018-01-31 23:59:59.25", datetime(2018, 1, 31, 23, 59, 59, 250_000)),
+        ("2018-01-31 23:59", datetime(2018, 1, 31, 23, 59)),
+        ("", None),
+    ],
+)
+def test_times(cell, at):
+    found = trips(f"Z1,1.5,{cell}")
+    assert found.frame["at"].to_list() == [at]
+    assert unreadable(found) == [{}]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("2018-02-30 00:00:00", "2018-01-31 24:00:01", "2018-01-31", "18-01-31 00:00:00"),
+        *("92018-01-31 00:00:00", "2018-1-31 00:00:00", "2018-01-31 00:00:00+01:00", "soon"),
+    ],
+)
+def test_what_is_no_time_is_null_and_kept(cell):
+    found = trips(A_TRIP, f"Z2,1.5,{cell}")
+    assert found.frame["at"].to_list() == [datetime(2018, 1, 31, 23, 59, 59), None]
+    assert unreadable(found) == [{}, {"at": cell}]
+
+
+def by_line_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the file was read line by line, which takes a hundred times as long")
+
+    monkeypatch.setattr("lakehouse.transforms.delimited._read_lines", refuse)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("lines", [[A_TRIP + ",,"] * 3, ["", A_TRIP, A_TRIP], ["", A_TRIP + ","]])
+def test_empty_cells_in_every_line_and_blank_lines_at_the_top_cost_nothing(lines, end, monkeypatch):
+    by_line_is_forbidden(monkeypatch)
+    found = trips(*lines, end=end)
+    expected = [number for number, line in enumerate(lines, start=2) if line]
+    assert found.frame["_row"].to_list() == expected
+    assert found.frame["amount"].to_list() == [1.5] * len(expected)
+    assert unreadable(found) == [{}] * len(expected)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("top", [[], [""]])
+def test_a_file_in_which_every_cell_is_quoted_costs_nothing(top, end, monkeypatch):
+    by_line_is_forbidden(monkeypatch)
+    found = trips(*top, '"Z1","1.5","2018-01-31 23:59:59"', '"","",""', end=end)
+    first = 2 + len(top)
+    assert found.frame.select("_row", *TRIPS).rows() == [
+        (first, "Z1", 1.5, datetime(2018, 1, 31, 23, 59, 59)),
+        (first + 1, None, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("odd", "name"),
+    [
+        ('"a ""b""","1.5","2018-01-31 23:59:59"', 'a "b"'),
+        ('"a,b","1.5","2018-01-31 23:59:59"', "a,b"),
+        ('"a\nb","1.5","2018-01-31 23:59:59"', "a\nb"),
+        ('a,"1.5","2018-01-31 23:59:59"', "a"),
+    ],
+)
+def test_quotes_that_mean_something_are_not_taken_away(odd, name):
+    quoted = '"Z1","1.5","2018-01-31 23:59:59"'
+    found = trips(quoted, odd, quoted)
+    assert found.frame["name"].to_list() == ["Z1", name, "Z1"]
+    assert found.rejects.is_empty()
+
+
+def test_lines_with_cells_too_many_are_rejected_though_all_have_them():
+    found = trips(A_TRIP + ",x", A_TRIP + ",y")
+    assert found.frame.is_empty()
+    assert reasons(found) == ["4 cells where the header has 3"] * 2
+
+
+def test_a_piece_of_a_file_is_numbered_from_its_first_line():
+    found = read_piece(f"{A_TRIP}\nshort\n{A_TRIP}\n".encode(), TRIPS, line=1001)
+    assert found.frame["_row"].to_list() == [1001, 1003]
+    assert found.rejects["line"].to_list() == [1002]
+    assert read_piece(f"\r\n{A_TRIP}".encode(), TRIPS, line=7).frame["_row"].to_list() == [8]
+    assert read_piece(b"", TRIPS, line=7).records == 0

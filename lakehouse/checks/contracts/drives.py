@@ -91,3 +91,14 @@ class YearlySummary(pa.DataFrameModel):
     drive_count: pl.Int64 = pa.Field(ge=1)
     drive_days: pl.Int64 = pa.Field(ge=1)
     drive_failures: pl.Int64 = pa.Field(ge=0)
+
+
+CONTRACTS = {
+    "drives/bronze/drive_days": BronzeDriveDays,
+    "drives/silver/drive_days": SilverDriveDays,
+    "drives/gold/daily_summary": DailySummary,
+    "drives/gold/failure_rates": FailureRates,
+    "drives/gold/period_failure_rates": FailureRates,
+    "drives/gold/yearly_summary": YearlySummary,
+}
+"""The contract of each table."""

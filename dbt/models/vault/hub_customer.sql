@@ -1,0 +1,3 @@
+{{ config(order_by='hub_customer_hash_key') }}
+
+{{ hub('customer', 'CustomerID') }}

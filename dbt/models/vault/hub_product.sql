@@ -1,0 +1,3 @@
+{{ config(order_by='hub_product_hash_key') }}
+
+{{ hub('product', 'StockCode') }}

@@ -1,0 +1,3 @@
+{{ config(partition_by='toYYYYMM(InvoiceDate)', order_by='hub_invoice_hash_key') }}
+
+{{ link_invoice('country') }}

@@ -1,0 +1,169 @@
+"""Online Retail: from the workbook to staging in ClickHouse; by dbt to vault, marts and quality."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from lakehouse.assets.building import OWNERS, explained, file_metadata, table_metadata
+from lakehouse.checks.contracts import require_frame
+from lakehouse.partitions import retail_months
+from lakehouse.resources.clickhouse import ClickHouse, Table
+from lakehouse.resources.dbt import Dbt
+from lakehouse.resources.lake import Lake, Provenance
+from lakehouse.resources.retail_files import RetailFiles
+from lakehouse.tables import retail as tables
+from lakehouse.transforms import retail as transforms
+
+_SHARED: dict[str, Any] = {
+    "group_name": "retail",
+    "owners": OWNERS,
+    "pool": "retail",
+    "code_version": "1",
+}
+_MONTHLY = _SHARED | {"partitions_def": retail_months}
+
+
+@dg.asset(key=["retail", "raw", "workbook"], kinds={"file", "excel"}, **_SHARED)
+@partial(explained, retries=0)  # the source itself has tried again, and waited
+def workbook(
+    context: dg.AssetExecutionContext, retail_files: dg.ResourceParam[RetailFiles]
+) -> dg.MaterializeResult:
+    """The publisher's workbook, downloaded once, verified, and read once: its lines by month."""
+    landed = retail_files.land()
+    months = landed.staged.months
+    known = set(retail_months.get_partition_keys())
+    return dg.MaterializeResult(
+        metadata=file_metadata(landed.landed)
+        | {
+            "source_version": landed.landed.sha256,
+            "first_month": months[0],
+            "last_month": months[-1],
+            "months": list(months),
+            "months_that_are_not_over": [month for month in months if month not in known],
+        },
+        data_version=dg.DataVersion(landed.landed.sha256),
+    )
+
+
+@dg.asset(
+    key=["retail", "raw", "online_retails"],
+    deps=[workbook],
+    kinds={"clickhouse", "polars"},
+    **_MONTHLY,
+)
+@explained
+def online_retails(
+    context: dg.AssetExecutionContext,
+    retail_files: dg.ResourceParam[RetailFiles],
+    lake: dg.ResourceParam[Lake],
+    clickhouse: dg.ResourceParam[ClickHouse],
+) -> dg.MaterializeResult:
+    """Every line of the month as published, typed; an invoice that stands on both sheets once.
+
+    Days that were dropped into the inbox take the place of the workbook's. Lines without stock
+    code or time, or with no number where one belongs, go to `retail/rejects` with the reason.
+    """
+    month = context.partition_key
+    with lake.exclusive("retail/raw/online_retails", month):
+        version = retail_files.version(month)
+        lines = retail_files.month(month)
+        origin = Provenance(context.run.run_id, version)
+        rejects = lines.rejects.with_columns(pl.lit(origin.run_id).alias("run_id"))
+        if rejects.height or lake.row_counts(tables.REJECTS).get(month):
+            lake.replace(tables.REJECTS, month, [rejects], origin)
+        written = _published(clickhouse, tables.ONLINE_RETAILS, month, lines.frame, origin)
+    return dg.MaterializeResult(
+        metadata=written
+        | {
+            "rows_in": lines.rows_in,
+            "rows_rejected": rejects.height,
+            "rows_dropped_as_duplicates": lines.on_both_sheets,
+            "lines_replaced_by_dropped_files": lines.replaced,
+            "total_amount": str(lines.frame["TotalAmount"].sum()),
+        }
+    )
+
+
+@dg.asset(
+    key=["retail", "raw", "psa_online_retails"],
+    deps=[online_retails],
+    kinds={"clickhouse", "polars"},
+    **_MONTHLY,
+)
+@explained
+def psa_online_retails(
+    context: dg.AssetExecutionContext,
+    retail_files: dg.ResourceParam[RetailFiles],
+    lake: dg.ResourceParam[Lake],
+    clickhouse: dg.ResourceParam[ClickHouse],
+) -> dg.MaterializeResult:
+    """The persistent staging area of the vault: a line a row, with its ten hash keys."""
+    month = context.partition_key
+    with lake.exclusive("retail/raw/psa_online_retails", month):
+        origin = Provenance(context.run.run_id, retail_files.version(month))
+        rows = retail_files.month(month).frame
+        staged = transforms.psa_online_retails(rows)
+        written = _published(clickhouse, tables.PSA_ONLINE_RETAILS, month, staged, origin)
+    return dg.MaterializeResult(metadata=written | {"rows_in": rows.height})
+
+
+def _published(
+    clickhouse: ClickHouse, table: Table, month: str, rows: pl.DataFrame, origin: Provenance
+) -> dict[str, Any]:
+    """Replace a month in ClickHouse, once its rows have been held against the contract."""
+    require_frame(f"retail/raw/{table.name}", month, rows)
+    count = clickhouse.replace_partition(table, tables.month_partition(month), rows, origin.run_id)
+    return table_metadata(str(table), f"clickhouse://{table}", table.columns, count) | {
+        "rows_written": count,
+        "source_version": origin.source_hash,
+    }
+
+
+raw_assets = [online_retails, psa_online_retails]
+
+
+def build_dbt_assets(manifest: Path) -> dg.AssetsDefinition:
+    """Every model of the dbt project as an asset, its tests as checks.
+
+    dagster-dbt takes a second to import, which only those wait for who need it.
+
+    Args:
+        manifest: What dbt says of the project.
+    """
+    from dagster_dbt import DagsterDbtTranslator, dbt_assets
+
+    class Translator(DagsterDbtTranslator):
+        """Names, groups and owners as everywhere in the graph."""
+
+        def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+            return dg.AssetKey(["retail", dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+        def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+            return "retail"
+
+        def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
+            return OWNERS
+
+    @dbt_assets(
+        manifest=manifest,
+        name="retail_dbt",
+        partitions_def=retail_months,
+        # Starting dbt costs more than a month does.
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        dagster_dbt_translator=Translator(),
+        pool="retail",
+    )
+    def retail_dbt(
+        context: dg.AssetExecutionContext,
+        dbt: dg.ResourceParam[Dbt],
+        lake: dg.ResourceParam[Lake],
+    ) -> Iterator[Any]:
+        # Hubs and dimensions are shared by all months: one run makes them at a time.
+        with lake.exclusive("retail/dbt", "all"):
+            yield from dbt.build(context, context.partition_keys)
+
+    return retail_dbt

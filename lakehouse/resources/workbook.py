@@ -1,0 +1,273 @@
+"""The workbook of Online Retail: read once, its lines kept by month beside the landed file.
+
+Reading takes seconds, and months are made one by one.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+from zipfile import BadZipFile, ZipFile
+
+import polars as pl
+from filelock import FileLock
+
+from lakehouse.errors import LakehouseError, SourceRefusedError
+from lakehouse.resources.archives import Archive
+from lakehouse.resources.signatures import looks_like_zip
+from lakehouse.transforms.retail import (
+    LINES,
+    PUBLISHED,
+    TEXT,
+    UNUSABLE,
+    Lines,
+    header_problem,
+    mark_both_sheets,
+    published_columns,
+    type_lines,
+)
+
+if TYPE_CHECKING:
+    from fastexcel import ExcelReader
+
+WORKBOOK_URL = "https://archive.ics.uci.edu/static/public/502/online+retail+ii.zip"
+"""Where the publisher has it."""
+
+LARGEST_WORKBOOK = 4 * 1024**3
+"""Bytes, inflated, that are believed of a workbook; the publisher's has about 0.4 GB."""
+
+_LAYOUT = 1
+"""Of the staged files; another number stages the same workbook anew."""
+
+_WORKBOOK_MEMBER = "[Content_Types].xml"
+_MANIFEST = "manifest.json"
+_HEADER_WITHIN = 20
+"""Rows at the top of a sheet among which its header is looked for."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A workbook's lines as Parquet files by month; `hashes` are the SHA-256 of these files."""
+
+    folder: Path
+    hashes: dict[str, str]
+
+    @property
+    def months(self) -> tuple[str, ...]:
+        """The months, such as `2010-12`, of which the workbook has lines."""
+        return tuple(sorted({name.partition(".")[0] for name in self.hashes}))
+
+    def read_month(self, month: str) -> Lines:
+        """The lines of a month in the order of sheet and row; none where the workbook has none.
+
+        Raises:
+            LakehouseError: The staged files are gone or not what was written.
+        """
+        return Lines(
+            self._read(f"{month}.lines.parquet", LINES),
+            self._read(f"{month}.unusable.parquet", UNUSABLE),
+        )
+
+    def _read(self, name: str, schema: pl.Schema) -> pl.DataFrame:
+        if name not in self.hashes:
+            return pl.DataFrame(schema=schema)
+        try:
+            content = (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != self.hashes[name]:
+            raise LakehouseError(
+                f"{self.folder / name} is not what was staged: delete the folder {self.folder}"
+                " and materialize the month again"
+            )
+        return pl.read_parquet(content)
+
+
+def stage(path: Path, sha256: str, folder: Path) -> Staged:
+    """Have the lines of a landed workbook staged in a folder, whose other contents are removed.
+
+    Several processes may do so at once; one reads the workbook and the others wait.
+
+    Args:
+        path: The landed file.
+        sha256: What was recorded of it; names the staged version.
+        folder: A folder for nothing else.
+
+    Raises:
+        SourceRefusedError: The file is not what was landed, or no workbook that can be used.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{sha256}.{_LAYOUT}"
+    with FileLock(folder / "stage.lock"):
+        if not (target / _MANIFEST).exists():
+            _verify(path, sha256)
+            draft = folder / f"{uuid4().hex}.part"
+            draft.mkdir()
+            _write(read_workbook(path), draft)
+            shutil.rmtree(target, ignore_errors=True)
+            draft.replace(target)
+        for other in folder.iterdir():
+            if other.is_dir() and other != target:
+                shutil.rmtree(other)
+        return Staged(target, json.loads((target / _MANIFEST).read_text()))
+
+
+def _verify(path: Path, sha256: str) -> None:
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise SourceRefusedError(
+                f"{path} is not what was landed, its bytes have changed:"
+                " delete it and materialize retail/raw/workbook again"
+            )
+
+
+def _write(lines: Lines, folder: Path) -> None:
+    parts = {
+        "lines": lines.frame.with_columns(
+            pl.col("InvoiceDate").dt.to_string("%Y-%m").alias("month")
+        ),
+        "unusable": lines.unusable.with_columns(pl.col("day").dt.to_string("%Y-%m").alias("month")),
+    }
+    hashes = {}
+    for kind, frame in parts.items():
+        for (month,), rows in frame.partition_by(
+            "month", as_dict=True, include_key=False, maintain_order=True
+        ).items():
+            file = folder / f"{month}.{kind}.parquet"
+            rows.write_parquet(file, compression="zstd", compression_level=1)
+            hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / _MANIFEST).write_text(json.dumps(hashes))
+
+
+def check_workbook(path: Path) -> None:
+    """Tell whether a file is a workbook, or a zip archive that holds one, without reading it.
+
+    Raises:
+        SourceRefusedError: It is neither, or not safe to read.
+    """
+    _workbook(path)
+
+
+def read_workbook(path: Path) -> Lines:
+    """All lines of all sheets that have the columns, in the order of sheet and row.
+
+    Args:
+        path: A workbook (.xlsx), or a zip archive that holds one.
+
+    Raises:
+        SourceRefusedError: It is neither, no sheet has the columns, a sheet has some of them only,
+            or has no line that can be used.
+    """
+    sheets = [_typed(path, name, text) for name, text in _sheets(path)]
+    if not sheets:
+        raise SourceRefusedError(
+            f"{path.name} has no sheet with the columns {', '.join(PUBLISHED)}:"
+            " get a sound copy from the publisher and run again"
+        )
+    return Lines(
+        mark_both_sheets(pl.concat(sheet.frame for sheet in sheets)),
+        pl.concat(sheet.unusable for sheet in sheets),
+    )
+
+
+def _typed(path: Path, name: str, text: pl.DataFrame) -> Lines:
+    lines = type_lines(text)
+    if lines.frame.is_empty():
+        first = next(iter(lines.unusable["reason"]), "it has none")
+        raise _refused_sheet(path, name, f"none of its lines can be used: {first}")
+    return lines
+
+
+def _sheets(path: Path) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Name and lines, as `TEXT`, of each sheet that has the columns."""
+    from fastexcel import FastExcelError, read_excel
+
+    try:
+        reader = read_excel(_workbook(path))
+        for name in reader.sheet_names:
+            cells = _cells(reader, name)
+            if (row := _header_row(path, name, cells)) is not None:
+                yield name, _as_text(name, cells, row)
+    except FastExcelError as error:
+        reason = str(error).splitlines()[0].removeprefix("calamine error: ")
+        raise SourceRefusedError(
+            f"{path.name} holds a workbook that cannot be read ({reason}):"
+            " get a sound copy from the publisher and run again"
+        ) from error
+
+
+def _cells(reader: "ExcelReader", name: str) -> pl.DataFrame:
+    """All cells of a sheet as text, from its very first row on."""
+    # As text a column may mix numbers and letters: 489434 comes as it stands, and so does C489449.
+    return pl.DataFrame(reader.load_sheet(name, header_row=None, skip_rows=0, dtypes="string"))
+
+
+def _header_row(path: Path, name: str, cells: pl.DataFrame) -> int | None:
+    """Which row is the header; None for a sheet of something else.
+
+    Raises:
+        SourceRefusedError: The sheet has half of the columns and lacks others: it would be lost.
+    """
+    rows = cells.head(_HEADER_WITHIN).rows()
+    known = [sum(map(bool, published_columns(row))) for row in rows]
+    if not known or max(known) < len(PUBLISHED) / 2:
+        return None
+    best = known.index(max(known))
+    if problem := header_problem(rows[best]):
+        raise _refused_sheet(path, name, problem)
+    return best
+
+
+def _as_text(name: str, cells: pl.DataFrame, header_row: int) -> pl.DataFrame:
+    columns = published_columns(cells.row(header_row))
+    return cells.select(
+        *(
+            pl.col(theirs).alias(ours)
+            for theirs, ours in zip(cells.columns, columns, strict=True)
+            if ours
+        ),
+        pl.lit(name).alias("Sheet"),
+        pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).alias("Row"),
+    )[header_row + 1 :].select(TEXT.names())
+
+
+def _workbook(path: Path) -> bytes:
+    """The workbook's bytes, once it is known to be one of a size that can be read."""
+    looks_like_zip(path)
+    content = path.read_bytes()
+    if not _is_workbook(content):
+        with Archive(path) as archive:
+            found = [m for m in archive.members() if m.basename.lower().endswith(".xlsx")]
+            if len(found) != 1:
+                raise SourceRefusedError(
+                    f"{path.name} holds {len(found)} workbooks (.xlsx) and should hold one:"
+                    " see what the publisher has at its address"
+                )
+            content = archive.read(found[0])
+        if not _is_workbook(content):
+            raise SourceRefusedError(
+                f"{found[0].name!r} in {path.name} is not a workbook:"
+                " get a sound copy from the publisher and run again"
+            )
+    return content
+
+
+def _is_workbook(content: bytes) -> bool:
+    try:
+        with ZipFile(io.BytesIO(content)) as parts:
+            inflated = sum(part.file_size for part in parts.infolist())
+            return _WORKBOOK_MEMBER in parts.namelist() and inflated <= LARGEST_WORKBOOK
+    except BadZipFile:
+        return False
+
+
+def _refused_sheet(path: Path, name: str, problem: str) -> SourceRefusedError:
+    return SourceRefusedError(
+        f"the sheet {name!r} of {path.name} cannot be used: {problem};"
+        " get a sound copy from the publisher and run again"
+    )

@@ -1,0 +1,24 @@
+"""One ClickHouse for all tests of the dbt project, empty before each."""
+
+from collections.abc import Iterator
+
+import pytest
+from retail import DATABASES, Retail
+
+from lakehouse.services.clickhouse import ClickHouseService
+
+
+@pytest.fixture(scope="session")
+def warehouse(
+    clickhouse_service: ClickHouseService, tmp_path_factory: pytest.TempPathFactory
+) -> Retail:
+    return Retail(clickhouse_service.status().address, tmp_path_factory.mktemp("dbt"))
+
+
+@pytest.fixture
+def retail(warehouse: Retail) -> Iterator[Retail]:
+    """Nothing staged yet."""
+    warehouse.empty()
+    yield warehouse
+    for database in DATABASES:
+        warehouse.client.command(f"DROP DATABASE IF EXISTS {database} SYNC")

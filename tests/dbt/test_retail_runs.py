@@ -1,0 +1,110 @@
+"""Runs of the dbt project: whatever months, order and mishaps, the tables are the same."""
+
+import time
+from threading import Event, Thread
+
+import pytest
+from retail import DECEMBER, JANUARY, MONTHS, NOVEMBER, Line, Retail, failures
+
+ALL = ["2010-11", "2010-12", "2011-01"]
+
+
+@pytest.fixture(scope="module")
+def expected(warehouse: Retail) -> dict[str, list[tuple]]:
+    """What one undisturbed run leaves."""
+    warehouse.empty()
+    warehouse.stage(*MONTHS)
+    warehouse.make()
+    return warehouse.tables()
+
+
+def test_the_months_in_any_order_and_twice_leave_the_same_tables(
+    expected: dict[str, list[tuple]], retail: Retail
+) -> None:
+    retail.stage(JANUARY)
+    retail.make(["2011-01"])
+    retail.stage(NOVEMBER, DECEMBER)
+    retail.make(["2010-12", "2011-01"])
+    retail.make(["2010-11"])
+    assert retail.tables() == expected
+    retail.make()
+    assert retail.tables() == expected
+
+
+def test_a_month_is_replaced_also_where_nothing_is_left_of_it(
+    expected: dict[str, list[tuple]], retail: Retail
+) -> None:
+    # Published anew, November has no return and all its customers, and one month is withdrawn.
+    retail.stage(*MONTHS, [Line("536600", "PLATE", "2011-02-01 08:00:00")])
+    retail.stage([line._replace(CustomerID=12346, Quantity=9) for line in NOVEMBER])
+    retail.make()
+    assert retail.tables() != expected
+    retail.stage(NOVEMBER)
+    retail.unstage("2011-02")
+    retail.make(["2010-11", "2011-02"])
+    assert retail.tables() == expected
+
+
+def test_a_killed_run_is_made_good_by_one_more(
+    expected: dict[str, list[tuple]], retail: Retail
+) -> None:
+    retail.stage(*MONTHS)
+    process = retail.start_dbt("run")
+    while retail.rows("EXISTS vault.hub_invoice") == [(0,)]:
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    retail.make(ALL)
+    assert retail.tables() == expected
+
+
+def test_two_runs_at_once_leave_the_same_tables(
+    expected: dict[str, list[tuple]], retail: Retail
+) -> None:
+    retail.stage(*MONTHS)
+    both = [retail.start_dbt("run", months=months) for months in (ALL[:2], ALL[1:])]
+    assert [process.wait() for process in both] == [0, 0]
+    assert retail.tables() == expected
+
+
+def test_readers_see_whole_tables_while_they_are_made(
+    expected: dict[str, list[tuple]], retail: Retail
+) -> None:
+    retail.stage(*MONTHS)
+    retail.make()
+    seen: dict[str, set[int]] = {name: set() for name in ("marts.Dim_Product", "marts.Fact_Sales")}
+    done = Event()
+
+    def read() -> None:
+        while not done.is_set():
+            for name, counts in seen.items():
+                counts.add(retail.rows(f"SELECT count() FROM {name}")[0][0])
+
+    reader = Thread(target=read)
+    reader.start()
+    try:
+        retail.make(["2010-12"])
+        retail.make()
+    finally:
+        done.set()
+        reader.join()
+    assert seen == {name: {len(expected[name])} for name in seen}
+
+
+def test_a_changed_column_asks_for_a_run_of_all_months(
+    expected: dict[str, list[tuple]], retail: Retail
+) -> None:
+    retail.stage(*MONTHS)
+    retail.make()
+    retail.client.command("ALTER TABLE quality.sales_summary ADD COLUMN colour String")
+    result = retail.dbt("run", "--select", "sales_summary", months=["2010-11"])
+    assert "run dbt without months" in failures(result)["sales_summary"]
+    retail.make()
+    assert retail.tables() == expected
+
+
+@pytest.mark.parametrize("months", ["2010-12", [], ["2010-13"], ["1) or (1"]])
+def test_months_that_are_none_are_refused(retail: Retail, months: list[str]) -> None:
+    result = retail.dbt("run", "--select", "hub_invoice", months=months)
+    assert "It must be a list such as" in failures(result)["hub_invoice"]
