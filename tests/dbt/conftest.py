@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from retail import DATABASES, Retail
+from retail import Retail
 
 from lakehouse.services.clickhouse import ClickHouseService
 
@@ -20,5 +20,4 @@ def retail(warehouse: Retail) -> Iterator[Retail]:
     """Nothing staged yet."""
     warehouse.empty()
     yield warehouse
-    for database in DATABASES:
-        warehouse.client.command(f"DROP DATABASE IF EXISTS {database} SYNC")
+    warehouse.drop()

@@ -19,7 +19,7 @@ from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt.contracts.graph.manifest import Manifest
 
 PROJECT = Path(__file__).resolve().parents[2] / "dbt"
-DATABASES = ("raw", "vault", "marts", "quality", "quality_failures")
+_DATABASES = ("raw", "vault", "marts", "quality", "quality_failures")
 
 _KEYS = {
     "hub_invoice": "line",
@@ -138,10 +138,14 @@ class Retail:
         assert parsed.success, parsed.exception
         return parsed.result
 
-    def empty(self) -> None:
+    def drop(self) -> None:
         """Removes all tables; the database staging stays, which dbt remembers to be there."""
-        for database in DATABASES:
+        for database in _DATABASES:
             self.client.command(f"DROP DATABASE IF EXISTS {database} SYNC")
+
+    def empty(self) -> None:
+        """Leaves nothing but an empty staging table."""
+        self.drop()
         for database in ("raw", "staging"):
             self.client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
         self.client.command(_CREATE_PSA)

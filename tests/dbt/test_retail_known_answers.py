@@ -5,6 +5,7 @@ The workbook is looked for in `../shared/mirror`, or where LAKEHOUSE_TEST_MIRROR
 
 import os
 import zipfile
+from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -63,12 +64,13 @@ def _names(book: fastexcel.ExcelReader, sheet: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def made(warehouse: Retail) -> Retail:
+def made(warehouse: Retail) -> Iterator[Retail]:
     """All months of the workbook, for tests that only read."""
     warehouse.empty()
     warehouse.stage_frame(workbook())
     warehouse.make()
-    return warehouse
+    yield warehouse
+    warehouse.drop()
 
 
 def test_the_eight_figures_of_the_originals_dashboard(made: Retail) -> None:

@@ -1,5 +1,6 @@
 """The vault, the star schema and the quality tables that dbt makes of staged invoice lines."""
 
+from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -8,13 +9,14 @@ from retail import MONTHS, Retail, failures
 
 
 @pytest.fixture(scope="module")
-def made(warehouse: Retail) -> Retail:
+def made(warehouse: Retail) -> Iterator[Retail]:
     """Three months with all that dbt makes and tests, for tests that only read."""
     warehouse.empty()
     warehouse.stage(*MONTHS)
     result = warehouse.dbt("build", months=["2010-11", "2010-12", "2011-01"])
     assert result.success, failures(result)
-    return warehouse
+    yield warehouse
+    warehouse.drop()
 
 
 def test_every_line_is_in_a_fact_or_has_no_customer(made: Retail) -> None:
