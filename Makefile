@@ -53,6 +53,8 @@ lock: install ## Resolve the dependencies anew.
 	  --python-version 3.11 pyproject.toml --extra local --group dev -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
 	  --python-version 3.11 --group bench -o benchmarks/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+	  --python-version 3.13 lakehouse/services/local_bigquery.in -o lakehouse/services/local_bigquery.lock
 
 clean: ## Remove what was built; the data below .lakehouse stays.
 	@rm -rf .venv .venv-bench dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

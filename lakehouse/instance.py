@@ -18,6 +18,7 @@ import sqlalchemy
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
@@ -89,23 +90,47 @@ def _postgres_history(address: str, inst_data: ConfigurableClassData | None) -> 
     )
 
 
+def _engine(address: str) -> sqlalchemy.Engine:
+    """An engine that keeps its connections: opening one costs more than most statements."""
+    engine = sqlalchemy.create_engine(
+        address, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
+    )
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def write_ahead(connection: Any, _: object) -> None:
+        # With a write-ahead log no process that dies can harm the database; only when the machine
+        # itself loses power may the last moments be missing.
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    return engine
+
+
 class _EventLog(ConsolidatedSqliteEventLogStorage):
     """All events in one database, through one engine.
 
     Dagster's own choice makes a database for every run and an engine for every statement, which is
-    more than half of what a step costs: 8 ms an event against 3 ms here.
+    more than half of what a step costs.
     """
 
     @cached_property
     def _engine(self) -> sqlalchemy.Engine:
-        return sqlalchemy.create_engine(
-            self._conn_string,
-            poolclass=sqlalchemy.NullPool,
-            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
-        )
+        return _engine(self._conn_string)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlalchemy.Connection]:
+        with self._engine.begin() as connection:
+            yield connection
+
+
+class _Runs(SqliteRunStorage):
+    """Runs through one engine."""
+
+    @cached_property
+    def _engine(self) -> sqlalchemy.Engine:
+        return _engine(self._conn_string)
+
+    @contextmanager
+    def connect(self) -> Iterator[sqlalchemy.Connection]:
         with self._engine.begin() as connection:
             yield connection
 
@@ -114,6 +139,8 @@ class _SqliteHistory(DagsterSqliteStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None):
         super().__init__(base_dir, inst_data)
         self._event_log_storage = _EventLog(base_dir)  # type: ignore[assignment]
+        runs = self._run_storage
+        self._run_storage = _Runs(runs._conn_string, runs.inst_data)
 
 
 class ComputeLogs(LocalComputeLogManager):
