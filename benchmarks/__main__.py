@@ -1,6 +1,6 @@
 """Us beside the original's way and beside the bare bound, in one go: `make bench`.
 
-    python -m benchmarks [drives] [taxi] [retail]
+    python -m benchmarks [drives] [taxi] [retail] [serving]
 
 Prints seconds, peak memory and the ratio of each comparison, beside the ratio aimed at. Needs the
 publishers' files in ../shared/mirror or LAKEHOUSE_SOURCE_MIRROR for 2018 Q1 and the workbook.
@@ -15,12 +15,14 @@ from rich.table import Table
 from benchmarks.drives import modern_month, modern_quarter, quarter
 from benchmarks.harness import err
 from benchmarks.retail import workbook
+from benchmarks.serving import api
 from benchmarks.taxi import yellow_month
 
 BENCHMARKS: dict[str, list[Callable[[Table], None]]] = {
     "drives": [quarter, modern_quarter, modern_month],
     "taxi": [yellow_month],
     "retail": [workbook],
+    "serving": [api],
 }
 
 

@@ -1,6 +1,6 @@
-"""The picture of the asset graph in README.md, made from the definitions.
+"""The pictures of the asset graph in README.md, one for each data set, made from the definitions.
 
-`python docs/asset_graph.py` writes it; a test fails when the README's picture is not the graph.
+`python docs/asset_graph.py` writes them; a test fails when a picture is not the graph.
 """
 
 import re
@@ -8,45 +8,63 @@ from pathlib import Path
 
 import dagster as dg
 
-from lakehouse.definitions import build_definitions
+from lakehouse.automation.dataset import Dataset
+from lakehouse.automation.datasets import datasets
+from lakehouse.settings import Settings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-_PICTURE = re.compile(r"```mermaid\n.*?```", re.DOTALL)
+
+LAYERS = (
+    *("raw", "bronze", "silver", "objects", "bigquery", "postgres", "gold", "clickhouse"),
+    *("vault", "marts", "quality"),
+)
+
+ALIKE = {
+    "taxi": (r"^(yellow|green|fhv|fhvhv)_", "{service}_"),
+    "retail": (r"^(hub|link|sat|Dim|Fact|anomaly|original)_.*", r"\1_…"),
+}
+"""By data set, the names of which one stands for all that are made in the same way."""
 
 
-def mermaid(definitions: dg.Definitions) -> str:
-    """The assets by data set and layer, and what depends on what, as a Mermaid flowchart."""
-    specs = sorted(definitions.resolve_all_asset_specs(), key=lambda spec: spec.key.path)
-    lines = ["```mermaid", "flowchart LR"]
-    for layer in ("raw", "bronze", "silver", "gold", "clickhouse"):
+def mermaid(dataset: Dataset) -> str:
+    """The assets of a data set by layer, and what depends on what, as a Mermaid flowchart."""
+    labels = {_node(spec.key): _label(spec) for spec in dataset.specs}
+    layer_of = {_node(spec.key): spec.key.path[1] for spec in dataset.specs}
+    edges = {(_node(dep.asset_key), _node(spec.key)) for spec in dataset.specs for dep in spec.deps}
+    lines = ["```mermaid", f"%% {dataset.name}", "flowchart LR"]
+    for layer in sorted(set(layer_of.values()), key=LAYERS.index):
         lines.append(f"  subgraph {layer}")
         lines += [
-            f'    {_node(spec.key)}["{spec.key.path[0]}<br>{spec.key.path[-1]}'
-            f'{"<br>by year" if "year" in _partition(spec) else ""}"]'
-            for spec in specs
-            if spec.key.path[1] == layer
+            f'    {node}["{labels[node]}"]' for node in sorted(labels) if layer_of[node] == layer
         ]
         lines.append("  end")
-    lines += [
-        f"  {_node(dep.asset_key)} --> {_node(spec.key)}" for spec in specs for dep in spec.deps
-    ]
+    lines += [f"  {above} --> {below}" for above, below in sorted(edges) if above != below]
     return "\n".join([*lines, "```"])
 
 
+def _name(key: dg.AssetKey) -> str:
+    pattern, replacement = ALIKE.get(key.path[0], ("$^", ""))
+    return re.sub(pattern, replacement, key.path[-1])
+
+
 def _node(key: dg.AssetKey) -> str:
-    return "__".join(key.path)
+    return re.sub(r"\W+", "", "__".join([*key.path[:-1], _name(key)]))
 
 
-def _partition(spec: dg.AssetSpec) -> str:
+def _label(spec: dg.AssetSpec) -> str:
     partitions = spec.partitions_def
-    is_year = isinstance(partitions, dg.TimeWindowPartitionsDefinition) and partitions.fmt == "%Y"
-    return "year" if is_year else "month"
+    by_year = isinstance(partitions, dg.TimeWindowPartitionsDefinition) and partitions.fmt == "%Y"
+    return _name(spec.key) + ("<br>by year" if by_year else "")
 
 
 def main() -> None:
-    """Put the current picture into README.md."""
-    picture = mermaid(build_definitions())
-    README.write_text(_PICTURE.sub(lambda _: picture, README.read_text()))
+    """Put the current pictures into README.md."""
+    text = README.read_text()
+    for dataset in datasets(Settings()).values():
+        place = re.compile(rf"```mermaid\n%% {dataset.name}\n.*?```", re.DOTALL)
+        picture = mermaid(dataset)
+        text = place.sub(lambda _, picture=picture: picture, text)
+    README.write_text(text)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from lakehouse.errors import LakehouseError, UsageError
 
 if TYPE_CHECKING:
     from lakehouse.automation.dataset import Dataset
+    from lakehouse.automation.verification import Verification
     from lakehouse.settings import Settings
 
 app = typer.Typer(
@@ -36,6 +38,8 @@ err = Console(stderr=True)
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _INTERRUPTED = 130
 _LEAST_FREE_BYTES = 1 << 20
+_SHOWN = 12
+"""Differences of a data set that fit on a screen."""
 
 
 class Format(StrEnum):
@@ -72,7 +76,8 @@ def up() -> None:
     from lakehouse.services.local import local_services
 
     failed = False
-    for service in local_services(_settings()):
+    settings = _settings()
+    for service in local_services(settings):
         try:
             with err.status(f"Starting {service.name} (the first time, its program is fetched) …"):
                 status = service.start()
@@ -81,6 +86,8 @@ def up() -> None:
             err.print(f"[red]{service.name}[/]: {escape(str(error))}", highlight=False)
         else:
             out.print(f"{status.name} runs at {status.address}", highlight=False)
+    for name in settings.without.split():
+        _say(f"{name} is switched off by LAKEHOUSE_WITHOUT")
     if failed:
         raise typer.Exit(1)
 
@@ -137,6 +144,10 @@ def backfill(
         select=select,
         force=force,
     )
+    if settings.pushgateway_url:
+        from lakehouse.serving.metrics import push
+
+        push(settings)
     if as_json:
         _print_json([asdict(report) for report in reports])
     if not all(report.ok for report in reports):
@@ -147,8 +158,15 @@ def backfill(
 def status(
     dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
     as_json: Json = False,
+    show_cost: Annotated[
+        bool,
+        typer.Option("--cost", help="Bytes, growth, run time and money instead, as estimated."),
+    ] = False,
 ) -> None:
     """Show how many partitions are there, missing, failed or stale, and which checks fail."""
+    if show_cost:
+        _show_cost(dataset, as_json)
+        return
     with _loading():
         from lakehouse.automation.datasets import datasets
         from lakehouse.automation.overview import overview
@@ -190,25 +208,219 @@ def status(
 
 
 @app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
+) -> None:
+    """Serve the dashboard, the API and the metrics until Ctrl-C."""
+    given = {"serve_host": host, "serve_port": port}
+    settings = _settings().model_copy(update={k: v for k, v in given.items() if v is not None})
+    with _loading(), err.status("Starting …"):
+        from lakehouse.serving.app import serve as serve_all
+
+    address = f"http://{settings.serve_host}:{settings.serve_port}"
+    serve_all(
+        settings,
+        lambda: _say(
+            f"Dashboard {address}, API {address}/api/openapi.json, metrics {address}/metrics;"
+            " Ctrl-C ends it."
+        ),
+    )
+
+
+def _show_cost(dataset: str | None, as_json: bool) -> None:
+    with _loading():
+        from lakehouse.automation.cost import cost
+        from lakehouse.automation.datasets import datasets
+        from lakehouse.instance import open_instance
+
+    settings = _settings()
+    chosen = [_dataset(settings, dataset)] if dataset else list(datasets(settings).values())
+    with open_instance(settings) as instance, err.status("Measuring …"):
+        found = cost(settings, instance, chosen)
+    if as_json:
+        _print_json(asdict(found))
+        return
+    _print_table(
+        ("data set", "layer", "files", "MB", "MB of former versions", "$ a month"),
+        [
+            (
+                *(each.dataset, each.layer, each.files, round(each.bytes / 1e6, 1)),
+                *(round(each.former_bytes / 1e6, 1), round(each.dollars_a_month, 2)),
+            )
+            for each in found.layers
+        ],
+    )
+    months = list(found.growth.items())[-_SHOWN:]
+    if months:
+        _say("MB by month: " + ", ".join(f"{month} {size / 1e6:,.1f}" for month, size in months))
+    for of, hours in found.run_hours.items():
+        _say(f"Runs of {of} took {hours:,.2f} hours in the last 30 days.")
+    for line in (*found.saved, *found.unknown):
+        _say(escape(line))
+    _say(f"About {found.dollars_a_month:,.2f} dollars a month.")
+
+
+@app.command()
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help='Such as "SELECT * FROM …".')],
     output: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TABLE,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="TIME",
+            help="The gold tables of drives and taxi as they were then, such as 2026-01-01 or"
+            " 2026-01-01T12:00 (UTC), in the SQL of Polars; what was replaced is kept for 30 days.",
+        ),
+    ] = None,
 ) -> None:
     """Ask ClickHouse, with the account that can only read, what is published."""
-    from lakehouse.resources.clickhouse import ClickHouse
-
-    with err.status("Asking ClickHouse …"):
-        answer = ClickHouse(_settings()).query(sql)
+    columns, rows = _rows_as_of(sql, as_of) if as_of else _published_rows(sql)
     if output is Format.JSON:
-        _print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif output is Format.CSV:
         import csv
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(answer.columns)
-        writer.writerows(answer.rows)
+        writer.writerow(columns)
+        writer.writerows(rows)
     else:
-        _print_table(answer.columns, answer.rows)
+        _print_table(columns, rows)
+
+
+def _published_rows(sql: str) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
+    from lakehouse.resources.clickhouse import ClickHouse
+
+    with err.status("Asking ClickHouse …"):
+        answer = ClickHouse(_settings()).query(sql)
+    return answer.columns, answer.rows
+
+
+def _rows_as_of(sql: str, as_of: str) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
+    with _loading():
+        from lakehouse.automation.time_travel import query_as_of
+
+    with err.status("Reading the lake …"):
+        answer = query_as_of(_settings(), sql, _moment(as_of))
+    return answer.columns, answer.rows()
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no time; write it as 2026-01-01 or 2026-01-01T12:00"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@app.command()
+def verify(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read all files again and count along the chain of tables; exit code 1 if anything differs."""
+    with _loading():
+        from lakehouse.automation.datasets import datasets
+        from lakehouse.automation.verification import verify as verify_dataset
+        from lakehouse.instance import open_instance
+
+    settings = _settings()
+    chosen = [_dataset(settings, dataset)] if dataset else datasets(settings).values()
+    with open_instance(settings) as instance, err.status("Verifying …") as shown:
+        found = [
+            verify_dataset(settings, instance, each, lambda what: shown.update(f"Reading {what} …"))
+            for each in chosen
+        ]
+    if as_json:
+        _print_json([asdict(each) | {"ok": each.ok} for each in found])
+    else:
+        _show_verified(found)
+    if not all(each.ok for each in found):
+        raise typer.Exit(1)
+
+
+def _show_verified(found: "Sequence[Verification]") -> None:
+    rows = [
+        (each.dataset, what, size.files, round(size.bytes / 1e6, 1) if size.bytes else None)
+        for each in found
+        for what, size in each.examined.items()
+    ]
+    _print_table(("data set", "examined", "how many", "MB"), rows)
+    for each in found:
+        for difference in each.differences[:_SHOWN]:
+            sentence = escape(difference.sentence)
+            _say(f"[red]{escape(difference.place)}[/]: {sentence}")
+        if len(each.differences) > _SHOWN:
+            _say(f"… and {len(each.differences) - _SHOWN:,} more of {each.dataset}: see --json.")
+        for note in each.notes[:_SHOWN]:
+            _say(f"[yellow]{escape(note)}[/]")
+    differing = sum(len(each.differences) for each in found)
+    _say(f"[red]{differing:,} differ.[/]" if differing else "[green]Nothing differs.[/]")
+
+
+TableName = Annotated[
+    str, typer.Argument(metavar="TABLE", help="Of the lake, such as drives/gold/daily_summary.")
+]
+
+
+@app.command()
+def history(table: TableName, as_json: Json = False) -> None:
+    """Show the versions of a table of the lake: when, which partition, rows, files, run, source."""
+    with _loading():
+        from lakehouse.automation.time_travel import table_history
+    from lakehouse.resources.lake import Lake
+
+    versions = table_history(Lake(_settings()), table)
+    if as_json:
+        _print_json([asdict(version) for version in versions])
+        return
+    _print_table(
+        ("version", "time (UTC)", "operation", "partition", "rows", "files", "run", "source"),
+        [
+            (
+                *(v.version, f"{v.time:%Y-%m-%d %H:%M:%S}"),
+                f"{v.operation} {v.restored}" if v.restored is not None else v.operation,
+                *(v.partition, v.rows, v.files),
+                *((v.run_id or "")[:8], (v.source_hash or "")[:12]),
+            )
+            for v in versions
+        ],
+        title=table,
+    )
+
+
+@app.command()
+def restore(
+    table: TableName,
+    version: Annotated[int, typer.Option(min=0, help="As `lakehouse history` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Put a table of the lake back to a version; what is made from it is stale from then on."""
+    with _loading():
+        from lakehouse.automation.datasets import datasets
+        from lakehouse.automation.time_travel import restore_table
+        from lakehouse.instance import open_instance
+
+    settings = _settings()
+    with open_instance(settings) as instance, err.status(f"Restoring {table} …"):
+        restored = restore_table(
+            *(settings, instance, list(datasets(settings).values())), table, version
+        )
+    if as_json:
+        _print_json(asdict(restored))
+        return
+    partitions = sorted(restored.partitions)
+    if not partitions:
+        _say(f"{table} is what it was in version {version}; nothing was changed.")
+        return
+    _say(f"{table} is that of version {version} again, as version {restored.version}.")
+    _say(
+        f"Changed: {', '.join(partitions)}. What is made from them is stale: `lakehouse backfill"
+        f" {table.partition('/')[0]}` over these months makes it."
+    )
 
 
 @app.command()
@@ -318,7 +530,7 @@ def _explain(error: Exception) -> None:
     if isinstance(error, ValidationError):
         problem = error.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in problem["loc"]).upper()
-        _fail(f"LAKEHOUSE_{name} cannot be used: {problem['msg']}", 2)
+        _fail(f"LAKEHOUSE_{name} cannot be used: {problem['msg'].removeprefix('Value error, ')}", 2)
     if isinstance(error, SettingsError):
         field = re.search(r'field "(\w+)"', str(error))
         name = f"LAKEHOUSE_{field[1].upper()}" if field else "a LAKEHOUSE_ variable"
@@ -423,7 +635,7 @@ def _print_json(value: Any) -> None:
 
 def _plain(value: Any) -> Any:
     """The value as JSON knows it; what is no number becomes null, as in ClickHouse's own JSON."""
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from decimal import Decimal
 
     if isinstance(value, Decimal):

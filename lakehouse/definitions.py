@@ -4,10 +4,11 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.automation.alerts import build_alerts
+from lakehouse.automation.alerts.sensors import build_alerts
 from lakehouse.automation.crashes import killed_runs
 from lakehouse.automation.dataset import Dataset
 from lakehouse.automation.datasets import datasets
+from lakehouse.automation.reports import build_reports
 from lakehouse.resources.bigquery import BigQuery
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.resources.dbt import Dbt
@@ -56,10 +57,15 @@ def build_definitions(
         "clickhouse": ClickHouse(settings),
         "notifier": Notifier(settings.alert_urls),
     }
+    known = [only] if only else list(datasets(settings).values())
     return dg.Definitions.merge(
-        *(each.definitions() for each in ([only] if only else datasets(settings).values())),
+        *(each.definitions() for each in known),
         dg.Definitions(
-            sensors=[*build_alerts(settings.dagster_url), killed_runs],
+            sensors=[
+                *build_alerts(settings.dagster_url),
+                build_reports(known, settings),
+                killed_runs,
+            ],
             resources=resources | overrides,
             # A step in a process of its own costs 2.6 s here, in the run's process 0.06 s.
             executor=dg.in_process_executor,

@@ -149,6 +149,7 @@ def _show_where_to_look(settings: Settings, keep: bool, out: Console) -> None:
         ("lakehouse status", "what is there, and which checks fail"),
         ("lakehouse rejects drives", "the lines that could not be used, and why"),
         ('lakehouse query "SHOW TABLES FROM drives"', "what can be asked, with SQL"),
+        ("lakehouse serve", "the dashboard, the API and the metrics"),
         ("dagster dev", "the asset graph, its checks and its history"),
     ):
         out.print(f"  {command:<42} {meaning}", highlight=False, soft_wrap=True)

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from lakehouse.partitions import WHOLE
+
+if TYPE_CHECKING:
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 _CODE_VERSION_TAG = "dagster/code_version"
 
@@ -134,7 +137,14 @@ def failing_checks(
         if info.latest_execution_status.value != "FAILED":
             continue
         partition = info.partition_key or WHOLE
-        evaluation = _evaluation(instance, info.check_key, info.partition_key)
+        record = _latest(instance, info.check_key, info.partition_key)
+        evaluation = record.evaluation if record else None
+        if not isinstance(evaluation, dg.AssetCheckEvaluation):
+            # Another run has planned it since, or it was planned by one that broke off.
+            run = instance.get_run_by_id(record.run_id) if record else None
+            if run and not run.is_finished:
+                continue
+            evaluation = None
         results.append(
             CheckResult(
                 asset_key=info.check_key.asset_key,
@@ -149,14 +159,13 @@ def failing_checks(
     return results
 
 
-def _evaluation(
+def _latest(
     instance: dg.DagsterInstance, check_key: dg.AssetCheckKey, partition: str | None
-) -> dg.AssetCheckEvaluation | None:
+) -> "AssetCheckExecutionRecord | None":
     # Dagster has no public way to ask for the checks of one partition.
     from dagster._core.event_api import PartitionKeyFilter
 
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(
         [check_key], partition_filter=PartitionKeyFilter(key=partition)
     )
-    record = found.get(check_key)
-    return record.evaluation if record else None
+    return found.get(check_key)

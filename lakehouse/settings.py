@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_cache_path
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BRANCHES = ("bigquery", "postgres")
+"""What can be switched off."""
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -84,12 +87,33 @@ class Settings(BaseSettings):
     dagster_url: str = "http://127.0.0.1:3000"
     """Where people find Dagster's UI; alerts link to it."""
 
+    serve_host: str = "127.0.0.1"
+    """Where `lakehouse serve` listens."""
+    serve_port: int = 18127
+
+    api_token: SecretStr = SecretStr("")
+    """What everybody must show who asks `lakehouse serve` for something; empty lets all in."""
+
+    cors_origins: str = ""
+    """Pages of other origins that may read the API, such as `https://charts.example.org`,
+    separated by white space."""
+
+    pushgateway_url: str | None = None
+    """A Prometheus Pushgateway that gets the metrics after each backfill."""
+
     inbox: str | None = None
     """Where dropped files are found, a folder for each data set below it; default `<home>/inbox`,
     or a bucket's prefix such as `s3://bucket/inbox`."""
 
     inbox_settle_seconds: float = 10.0
     """A file in the inbox is taken when it has not changed for this long."""
+
+    @field_validator("without")
+    @classmethod
+    def _known_branches(cls, without: str) -> str:
+        if unknown := set(without.split()) - set(BRANCHES):
+            raise ValueError(f"{', '.join(sorted(unknown))} is none of {', '.join(BRANCHES)}")
+        return without
 
     @cached_property
     def state(self) -> Path:

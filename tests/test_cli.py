@@ -182,7 +182,8 @@ def test_up_and_down_twice(empty: Home) -> None:
     assert {answer.code for answer in started} == {0}
     assert started[0].out == started[1].out
     assert started[0].out.splitlines() == [
-        f"{service['name']} runs at {service['address']}" for service in services
+        *(f"{service['name']} runs at {service['address']}" for service in services),
+        "bigquery is switched off by LAKEHOUSE_WITHOUT",
     ]
     assert [service["name"] for service in services] == names
     assert {service["running"] for service in services} == {True}

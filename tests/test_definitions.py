@@ -167,7 +167,7 @@ def test_sensors_that_only_read_are_on_and_what_downloads_is_off():
     }
 
     assert on == {
-        *("alerts", "left_failed", "killed_runs", "drives_years", "retail_months"),
+        *("alerts", "left_failed", "killed_runs", "reports", "drives_years", "retail_months"),
         *(f"{name}_inbox" for name in NAMES),
     }
     assert {schedule.default_status for schedule in repository.schedule_defs} == {

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from docs.asset_graph import mermaid
-from lakehouse.definitions import build_definitions
+from lakehouse.automation.datasets import NAMES, dataset
+from lakehouse.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_the_picture_in_the_readme_is_the_asset_graph() -> None:
-    picture = mermaid(build_definitions())
+@pytest.mark.parametrize("name", NAMES)
+def test_the_picture_of_a_data_set_in_the_readme_is_its_asset_graph(name: str) -> None:
+    picture = mermaid(dataset(Settings(), name))
     assert picture in (ROOT / "README.md").read_text(), "run: python docs/asset_graph.py"
 
 
@@ -27,8 +29,6 @@ def test_every_linked_page_is_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_named_setting_is_one(page: Path) -> None:
-    from lakehouse.settings import Settings
-
     known = {f"LAKEHOUSE_{name.upper()}" for name in Settings.model_fields}
     assert set(re.findall(r"LAKEHOUSE_[A-Z_]+", page.read_text())) <= known
 
@@ -41,5 +41,10 @@ def test_every_named_command_is_one() -> None:
         check=True,
     ).stdout
     for page in PAGES:
-        for command in re.findall(r"`?lakehouse ([a-z]+)\b(?= [\"'a-z-]|`)", page.read_text()):
+        text = page.read_text()
+        typed = "".join(re.findall(r"^```\n.*?^```", text, re.DOTALL | re.MULTILINE))
+        for command in (
+            *re.findall(r"^lakehouse ([a-z]+)\b", typed, re.MULTILINE),
+            *re.findall(r"`lakehouse ([a-z]+)\b", text),
+        ):
             assert f" {command} " in helped, f"{page.name} names `lakehouse {command}`"

@@ -17,11 +17,6 @@
             {% do return(node.config.partition_by) %}
         {%- endif -%}
     {%- endfor -%}
-    {%- for node in graph.get('sources', {}).values() -%}
-        {%- if (node.schema, node.identifier) == (relation.schema, relation.identifier) -%}
-            {% do return(node.config.meta.partition_by) %}
-        {%- endif -%}
-    {%- endfor -%}
 {% endmacro %}
 
 

@@ -3,7 +3,8 @@
 import errno
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import dagster as dg
@@ -32,22 +33,29 @@ def explained(
 
     @functools.wraps(function)
     def call(context: dg.AssetExecutionContext, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        claim(context.instance, context.run.run_id)
-        try:
+        with explaining(context, retries):
             return function(context, *args, **kwargs)
-        except UnavailableError as error:
-            if context.retry_number < retries:
-                wait = _FIRST_WAIT * 2**context.retry_number
-                raise dg.RetryRequested(retries, seconds_to_wait=wait) from error
-            raise dg.Failure(str(error)) from error
-        except LakehouseError as error:
-            raise dg.Failure(str(error)) from error
-        except Exception as error:
-            if not is_disk_full(error):
-                raise
-            raise dg.Failure(DISK_FULL) from error
 
     return call
+
+
+@contextmanager
+def explaining(context: dg.AssetExecutionContext, retries: int = _RETRIES) -> Iterator[None]:
+    """The same for a part of an asset, such as one that gives events one by one."""
+    claim(context.instance, context.run.run_id)
+    try:
+        yield
+    except UnavailableError as error:
+        if context.retry_number < retries:
+            wait = _FIRST_WAIT * 2**context.retry_number
+            raise dg.RetryRequested(retries, seconds_to_wait=wait) from error
+        raise dg.Failure(str(error)) from error
+    except LakehouseError as error:
+        raise dg.Failure(str(error)) from error
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise dg.Failure(DISK_FULL) from error
 
 
 DISK_FULL = "The disk is full: free some space and run again; what was there before is untouched."

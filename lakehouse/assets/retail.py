@@ -1,6 +1,8 @@
 """Online Retail: from the workbook to staging in ClickHouse; by dbt to vault, marts and quality."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,11 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from lakehouse.assets.building import OWNERS, explained, file_metadata, table_metadata
+from lakehouse.assets.building import OWNERS, explained, explaining, file_metadata, table_metadata
 from lakehouse.checks.contracts import require_frame
 from lakehouse.partitions import retail_months
 from lakehouse.resources.clickhouse import ClickHouse, Table
-from lakehouse.resources.dbt import Dbt
+from lakehouse.resources.dbt import Dbt, column_lineage
 from lakehouse.resources.lake import Lake, Provenance
 from lakehouse.resources.retail_files import RetailFiles
 from lakehouse.tables import retail as tables
@@ -27,7 +29,15 @@ _SHARED: dict[str, Any] = {
 _MONTHLY = _SHARED | {"partitions_def": retail_months}
 
 
-@dg.asset(key=["retail", "raw", "workbook"], kinds={"file", "excel"}, **_SHARED)
+@dg.asset(
+    key=["retail", "raw", "workbook"],
+    kinds={"file", "excel"},
+    # The daily schedule looks at it. Its lines are of years ago, so nothing else has to be new.
+    freshness_policy=dg.FreshnessPolicy.time_window(
+        warn_window=timedelta(days=2), fail_window=timedelta(days=366)
+    ),
+    **_SHARED,
+)
 @partial(explained, retries=0)  # the source itself has tried again, and waited
 def workbook(
     context: dg.AssetExecutionContext, retail_files: dg.ResourceParam[RetailFiles]
@@ -136,17 +146,43 @@ def build_dbt_assets(manifest: Path) -> dg.AssetsDefinition:
     """
     from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
+    lineage = column_lineage(manifest)
+
     class Translator(DagsterDbtTranslator):
-        """Names, groups and owners as everywhere in the graph."""
+        """Names, groups and owners as everywhere in the graph; columns and where they are from."""
 
         def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-            return dg.AssetKey(["retail", dbt_resource_props["schema"], dbt_resource_props["name"]])
+            return _key(dbt_resource_props["schema"], dbt_resource_props["name"])
 
         def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
             return "retail"
 
         def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
             return OWNERS
+
+        def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+            return str(dbt_resource_props["description"])
+
+        def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+            known = super().get_metadata(dbt_resource_props)
+            columns = lineage.get(dbt_resource_props["name"])
+            return {**known, **_lineage_metadata(columns)} if columns else known
+
+        def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str:
+            # Of the SQL with its macros; by default a macro could change and nobody notice.
+            sql = dbt_resource_props.get("compiled_code", "")
+            return hashlib.sha256(sql.encode()).hexdigest()[:16]
+
+        def get_asset_check_spec(
+            self,
+            asset_spec: dg.AssetSpec,
+            manifest: Mapping[str, Any],
+            unique_id: str,
+            project: Any,
+        ) -> dg.AssetCheckSpec | None:
+            spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+            test = manifest["nodes"][unique_id]["test_metadata"]
+            return spec and spec._replace(description=_what_is_tested(test))
 
     @dbt_assets(
         manifest=manifest,
@@ -163,7 +199,29 @@ def build_dbt_assets(manifest: Path) -> dg.AssetsDefinition:
         lake: dg.ResourceParam[Lake],
     ) -> Iterator[Any]:
         # Hubs and dimensions are shared by all months: one run makes them at a time.
-        with lake.exclusive("retail/dbt", "all"):
+        with explaining(context), lake.exclusive("retail/dbt", "all"):
             yield from dbt.build(context, context.partition_keys)
 
     return retail_dbt
+
+
+def _key(schema: str, table: str) -> dg.AssetKey:
+    return dg.AssetKey(["retail", schema, table])
+
+
+def _lineage_metadata(columns: Mapping[str, Sequence[tuple[str, str, str]]]) -> dict[str, Any]:
+    deps = {
+        column: [
+            dg.TableColumnDep(asset_key=_key(schema, table), column_name=name)
+            for schema, table, name in origins
+        ]
+        for column, origins in columns.items()
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=deps)}
+
+
+def _what_is_tested(test: Mapping[str, Any]) -> str:
+    """A dbt test in words, such as `dbt's test unique, of column_name customer_key.`."""
+    arguments = {name: value for name, value in test["kwargs"].items() if name != "model"}
+    of = ", ".join(f"{name} {value}" for name, value in arguments.items())
+    return f"dbt's test {test['name']}, of {of}."

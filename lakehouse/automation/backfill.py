@@ -28,6 +28,9 @@ from lakehouse.partitions import WHOLE, without_gaps
 from lakehouse.processes import process_tags, report_killed_runs
 from lakehouse.settings import Settings
 
+BACKFILL_TAG = "lakehouse/backfill"
+"""The tag of the runs that one backfill in a process made."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -86,6 +89,8 @@ class Backfill:
         self._force = force
         self._stages = dataset.chosen(service)
         self._selection = selection
+        # What fails of one backfill is told in one message.
+        self._tags = {BACKFILL_TAG: str(uuid4())}
 
     def run(self, months: Sequence[str]) -> Iterator[Report]:
         """Materialize these months stage by stage; gives a report for each run, as it ends."""
@@ -175,7 +180,9 @@ class Backfill:
                 raise_on_error=False,
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 run_id=run_id,
-                tags=process_tags(run_id) | (_range_tags(first, last) if first != last else {}),
+                tags=self._tags
+                | process_tags(run_id)
+                | (_range_tags(first, last) if first != last else {}),
             )
         report = _report(result, stage.name, name, time.monotonic() - started)
         return replace(report, ok=report.ok and not withheld, errors=[*report.errors, *withheld])

@@ -84,6 +84,9 @@ def backfill_on(
                 console.show(report)
             if stopped:
                 raise KeyboardInterrupt
+    if out is not None and dataset.off:
+        off = ", ".join(dataset.off)
+        out.print(f"Switched off by LAKEHOUSE_WITHOUT: {off}.", highlight=False, soft_wrap=True)
     return reports
 
 

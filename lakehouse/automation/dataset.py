@@ -86,6 +86,7 @@ class Dataset:
         checks: The checks of each asset, by its key.
         publisher: Whom to ask whether there is something new.
         automation: Gives its jobs, schedules and sensors.
+        off: What of it the settings switch off, for people.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Dataset:
     checks: Mapping[str, Sequence[Check]]
     publisher: Callable[[Settings], Publisher]
     automation: Callable[[], dg.Definitions]
+    off: Sequence[str] = ()
 
     @property
     def assets(self) -> list[dg.AssetsDefinition]:

@@ -44,6 +44,7 @@ def dataset(settings: Settings) -> Dataset:
         checks=CHECKS,
         publisher=TaxiPublisher,
         automation=lambda: _automation(settings, assets),
+        off=settings.without.split(),
     )
 
 

@@ -79,6 +79,35 @@ def _conserves_rows(partition: Partition) -> Outcome:
     )
 
 
+def _agree(partition: Partition) -> Outcome:
+    key = tables.month_partition(partition.key)
+    rows = partition.clickhouse.partition_frame(tables.PSA_ONLINE_RETAILS, key)
+    values = [pl.col(name).n_unique() for name in _SAME_ON_ALL_LINES]
+    differing = (
+        rows.group_by("hub_invoice_hash_key")
+        .agg(pl.col("Invoice", "StockCode", "InvoiceDate").first(), *values)
+        .filter(pl.any_horizontal(pl.col(_SAME_ON_ALL_LINES) > 1))
+        .sort("Invoice", "StockCode")
+    )
+    examples = [
+        f"{invoice} {code} at {at:%Y-%m-%d %H:%M}"
+        for invoice, code, at in differing.select("Invoice", "StockCode", "InvoiceDate")
+        .head(_EXAMPLES)
+        .iter_rows()
+    ]
+    return Outcome(
+        passed=differing.is_empty(),
+        sentence=f"{partition.key}: of {differing.height:,} invoice lines the customer or the"
+        " country differs among lines with the same key"
+        + (
+            f", such as {', '.join(examples)}: the vault would link only the first."
+            if examples
+            else "."
+        ),
+        metadata={"keys_differing": differing.height, "examples": examples},
+    )
+
+
 def _are_readable(partition: Partition) -> Outcome:
     recorded = partition.recorded()
     lines, rejected = int(recorded.get("rows_in", 0)), int(recorded.get("rows_rejected", 0))
@@ -91,6 +120,8 @@ def _are_readable(partition: Partition) -> Outcome:
     )
 
 
+_SAME_ON_ALL_LINES = ("CustomerID", "Country")
+_EXAMPLES = 5
 _FEW = 20
 """Unusable lines that a small month may have, whatever their share."""
 
@@ -110,6 +141,11 @@ CHECKS: dict[str, Sequence[Check]] = {
     "retail/raw/psa_online_retails": [
         _keeps_contract(tables.PSA_ONLINE_RETAILS, transforms.PSA_ONLINE_RETAILS),
         Check("rows_conserved", "Every line is staged, to the cent.", _conserves_rows),
+        Check(
+            "lines_agree",
+            "All lines with one key have the same customer and country.",
+            _agree,
+        ),
     ],
 }
 """The checks of each asset, by its key."""

@@ -1,5 +1,7 @@
 """The Delta lake: partitioned tables that are replaced a partition at a time, never appended to."""
 
+import hashlib
+import io
 import json
 import random
 import time
@@ -7,11 +9,14 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+
+# Its public wrapper hands on pyarrow's buffers, which it refuses, and takes pyarrow to import.
+from deltalake._internal import DeltaFileSystemHandler
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 from filelock import FileLock
@@ -19,11 +24,11 @@ from filelock import FileLock
 from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
 
-if TYPE_CHECKING:
-    from deltalake.fs import DeltaStorageHandler
-
 FILE_BYTES = 512 * 1024**2
 """Rows are gathered to about this size in memory before they become one Parquet file."""
+
+KEPT_DAYS = 30
+"""How long what was replaced stays readable, by version or by time."""
 
 _COMMIT_TRIES = 40
 
@@ -63,15 +68,19 @@ class Lake:
 
     def __init__(self, settings: Settings):
         self._root = settings.lake.rstrip("/")
-        self._options = {
+        self.options = {
             key: value.get_secret_value() for key, value in settings.lake_storage_options.items()
-        }
+        } or None
         self._locks = settings.state / "locks"
         self._opened: dict[str, DeltaTable] = {}
 
     def uri(self, table: LakeTable) -> str:
         """The table's address."""
         return f"{self._root}/{table.name}"
+
+    def store(self, table: LakeTable) -> DeltaFileSystemHandler:
+        """The table's files, by their paths in its log."""
+        return DeltaFileSystemHandler(self.uri(table), self.options)
 
     def ensure_table(self, table: LakeTable) -> None:
         """Create the table if it is absent, and add the columns that it lacks.
@@ -117,15 +126,12 @@ class Lake:
                 has, or other writers kept committing to the partition.
         """
         self.ensure_table(table)
-        # Brings pyarrow and numpy with it, which nobody needs who writes nothing.
-        from deltalake.fs import DeltaStorageHandler
-
-        store = DeltaStorageHandler(self.uri(table), self._options or None)
+        store = self.store(table)
         actions: list[AddAction] = []
         columns = dict(table.schema)
         rows = 0
-        for frame in _gathered(_as_declared(frames, table.name, columns), FILE_BYTES):
-            actions.append(self._write_file(store, table, partition, frame))
+        for frame in gathered(_as_declared(frames, table.name, columns), FILE_BYTES):
+            actions.append(write_file(store, table, partition, frame))
             rows += frame.height
         self.ensure_table(replace(table, schema=pl.Schema(columns)))
         version = self._commit(table, partition, actions, provenance)
@@ -146,7 +152,7 @@ class Lake:
         """The rows of these partitions, of all without any; empty where the table is absent."""
         if not self.exists(table):
             return pl.LazyFrame(schema=table.schema)
-        frame = pl.scan_delta(self._open(table), storage_options=self._options or None)
+        frame = pl.scan_delta(self._open(table), storage_options=self.options)
         if partitions:
             wanted = pl.Series(partitions).cast(table.schema[table.partition_by])
             frame = frame.filter(pl.col(table.partition_by).is_in(wanted.implode()))
@@ -154,9 +160,7 @@ class Lake:
 
     def exists(self, table: LakeTable) -> bool:
         """Whether the table was ever created."""
-        return table.name in self._opened or DeltaTable.is_deltatable(
-            self.uri(table), self._options or None
-        )
+        return table.name in self._opened or DeltaTable.is_deltatable(self.uri(table), self.options)
 
     def row_counts(self, table: LakeTable) -> dict[str, int]:
         """Rows of every partition, from the log alone."""
@@ -177,16 +181,27 @@ class Lake:
         """The commits, newest first, with run id, partition and source hash."""
         return self._open(table).history(limit) if self.exists(table) else []
 
+    def find(self, name: str) -> LakeTable | None:
+        """The table of this name as its log describes it; None where there is none."""
+        if not self.exists(LakeTable(name, pl.Schema())):
+            return None
+        opened = self.snapshot(LakeTable(name, pl.Schema()))
+        (partition_by,) = opened.metadata().partition_columns
+        return LakeTable(name, pl.scan_delta(opened).collect_schema(), partition_by)
+
+    def snapshot(self, table: LakeTable, version: int | None = None) -> DeltaTable:
+        """The table as it is, or as it was in a version, and stays in this handle of it."""
+        kind = DeltaTable if "://" in self._root else _LocalTable
+        return kind(self.uri(table), version=version, storage_options=self.options)
+
     def _open(self, table: LakeTable) -> DeltaTable:
         """The table as it is now; of a log that was read before, only what is new is read."""
         if table.name in self._opened:
             opened = self._opened[table.name]
             opened.update_incremental()
             return opened
-        kind = DeltaTable if "://" in self._root else _LocalTable
-        opened = kind(self.uri(table), storage_options=self._options or None)
-        self._opened[table.name] = opened
-        return opened
+        self._opened[table.name] = self.snapshot(table)
+        return self._opened[table.name]
 
     def _create(self, table: LakeTable) -> None:
         DeltaTable.create(
@@ -194,8 +209,12 @@ class Lake:
             schema=_delta_schema(table.schema),
             mode="ignore",
             partition_by=[table.partition_by],
-            storage_options=self._options or None,
-            configuration={"delta.checkpointInterval": "20"},
+            storage_options=self.options,
+            configuration={
+                "delta.checkpointInterval": "20",
+                "delta.deletedFileRetentionDuration": f"interval {KEPT_DAYS} days",
+                "delta.logRetentionDuration": f"interval {KEPT_DAYS} days",
+            },
         )
 
     def _missing_columns(self, table: LakeTable) -> list[Field]:
@@ -210,27 +229,6 @@ class Lake:
                 )
         return [field for field in wanted.fields if field.name not in present]
 
-    def _write_file(
-        self, store: "DeltaStorageHandler", table: LakeTable, partition: str, frame: pl.DataFrame
-    ) -> AddAction:
-        path = f"{table.partition_by}={partition}/{uuid.uuid4()}.parquet"
-        # A column that a file lacks is null to every reader, and costs nothing.
-        filled = [column.name for column in frame if column.null_count() < column.len()]
-        frame.select(filled).write_parquet(
-            f"{self.uri(table)}/{path}",
-            compression="zstd",
-            storage_options=self._options or None,
-            mkdir=True,
-        )
-        return AddAction(
-            path=path,
-            size=store.get_file_info([path])[0].size,
-            partition_values={table.partition_by: partition},
-            modification_time=int(time.time() * 1000),
-            data_change=True,
-            stats=json.dumps(_stats(frame)),
-        )
-
     def _commit(
         self, table: LakeTable, partition: str, actions: list[AddAction], provenance: Provenance
     ) -> int:
@@ -241,8 +239,6 @@ class Lake:
         """
         for attempt in range(_COMMIT_TRIES):
             opened = self._open(table)
-            app_id = f"{table.partition_by}={partition}"
-            turn = (opened.transaction_version(app_id) or 0) + 1
             try:
                 opened.create_write_transaction(
                     cast("list[Any]", actions),
@@ -255,8 +251,13 @@ class Lake:
                             "run_id": provenance.run_id,
                             "partition": partition,
                             "source_hash": provenance.source_hash,
+                            "rows": sum(
+                                json.loads(action.stats)["numRecords"] for action in actions
+                            ),
+                            "files": len(actions),
+                            "bytes": sum(action.size for action in actions),
                         },
-                        app_transactions=[Transaction(app_id, turn)],
+                        app_transactions=[next_turn(opened, table, partition)],
                     ),
                 )
             except CommitFailedError:
@@ -281,6 +282,39 @@ class _LocalTable(DeltaTable):
         return [unquote(path) for path in super().file_uris(*args, **kwargs)]
 
 
+def next_turn(opened: DeltaTable, table: LakeTable, partition: str) -> Transaction:
+    """What makes a commit to a partition fail where another one came first."""
+    app_id = f"{table.partition_by}={partition}"
+    return Transaction(app_id, (opened.transaction_version(app_id) or 0) + 1)
+
+
+def write_file(
+    store: DeltaFileSystemHandler, table: LakeTable, partition: str, frame: pl.DataFrame
+) -> AddAction:
+    """Write a file that no version names yet; its name has the SHA-256 of its bytes.
+
+    Neither Delta nor Parquet, as they are written here, would notice a flipped bit.
+    """
+    buffer = io.BytesIO()
+    # A column that a file lacks is null to every reader, and costs nothing.
+    filled = [column.name for column in frame if column.null_count() < column.len()]
+    frame.select(filled).write_parquet(buffer, compression="zstd")
+    content = buffer.getvalue()
+    sha256 = hashlib.sha256(content).hexdigest()
+    path = f"{table.partition_by}={partition}/{uuid.uuid4()}.{sha256}.parquet"
+    stream = store.open_output_stream(path, None)
+    stream.write(content)
+    stream.close()  # type: ignore[attr-defined]  # the file is there from now on
+    return AddAction(
+        path=path,
+        size=len(content),
+        partition_values={table.partition_by: partition},
+        modification_time=int(time.time() * 1000),
+        data_change=True,
+        stats=json.dumps(_stats(frame)),
+    )
+
+
 def _pause(attempt: int) -> None:
     time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311
 
@@ -302,7 +336,7 @@ def _as_declared(
         yield frame
 
 
-def _gathered(frames: Iterable[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
+def gathered(frames: Iterable[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
     """Frames joined until they are about `size` bytes; small days would make too many files."""
     waiting: list[pl.DataFrame] = []
     for frame in frames:

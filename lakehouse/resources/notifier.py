@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeAlias
 
 from pydantic import SecretStr
 
@@ -11,6 +12,8 @@ from lakehouse.errors import UnavailableError
 
 _TIMEOUT = 10.0
 """Seconds that one message may take."""
+
+Kind: TypeAlias = Literal["failure", "warning", "success"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,13 +36,20 @@ class Notifier:
     def __init__(self, urls: SecretStr) -> None:
         self._urls = urls
 
-    def send(self, title: str, body: str, targets: Collection[int] | None = None) -> None:
+    def send(
+        self,
+        title: str,
+        body: str,
+        targets: Collection[int] | None = None,
+        kind: Kind = "failure",
+    ) -> None:
         """Sends a message; where no address is set, it is logged instead.
 
         Args:
             title: One line.
             body: Plain text.
             targets: Only to the addresses in these places, counted from one; default all.
+            kind: How services that show it colour the message.
 
         Raises:
             DeliveryError: If an address did not take the message or is not understood; the others
@@ -52,7 +62,7 @@ class Notifier:
         places = [place for place in addresses if targets is None or place in targets]
 
         def deliver(place: int) -> str | None:
-            return _deliver(addresses[place], title, body)
+            return _deliver(addresses[place], title, body, kind)
 
         # All at once: one that hangs must not hold up the others.
         with ThreadPoolExecutor() as pool:
@@ -66,7 +76,7 @@ class Notifier:
             )
 
 
-def _deliver(address: str, title: str, body: str) -> str | None:
+def _deliver(address: str, title: str, body: str, kind: Kind) -> str | None:
     """Sends to one address; returns what went wrong, if anything, without the address."""
     import apprise  # takes 0.15 s, and most processes tell nobody anything
 
@@ -78,7 +88,7 @@ def _deliver(address: str, title: str, body: str) -> str | None:
     delivered = apprise.Apprise(service).notify(
         title=title,
         body=body,
-        notify_type=apprise.NotifyType.FAILURE,
+        notify_type=apprise.NotifyType(kind),
         body_format=apprise.NotifyFormat.TEXT,
         timeout=_TIMEOUT,
     )

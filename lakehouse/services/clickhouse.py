@@ -12,7 +12,10 @@ from lakehouse.services.process import LocalService
 from lakehouse.services.programs import chdb_library, clickhouse_program
 from lakehouse.settings import Settings
 
-PUBLISHED_DATABASES = ("drives", "taxi", "raw", "vault", "marts", "quality")
+PUBLISHED_DATABASES = (
+    *("drives", "taxi"),
+    *("raw", "vault", "marts", "quality", "quality_failures"),
+)
 """What the reader account may read."""
 
 _NETWORKS = "<networks><ip>127.0.0.1</ip><ip>::1</ip></networks>"

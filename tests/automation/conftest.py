@@ -17,9 +17,8 @@ from lakehouse.definitions import build_definitions
 from lakehouse.instance import open_instance
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.samples.drives import DRIVE_FOLDER, SampleTruth, make_drive_archives
+from lakehouse.samples.taxi import TaxiTruth, make_taxi_months
 from lakehouse.settings import Settings
-
-DRIVES = dataset(Settings(), "drives")
 
 
 class Webhook:
@@ -77,20 +76,25 @@ def other_webhook() -> Iterator[Webhook]:
 
 
 class House:
-    """A lakehouse in a home of its own, with a mirror of the publisher and Dagster's history."""
+    """A lakehouse in a home of its own, with a mirror of the publisher and Dagster's history.
+
+    It has the definitions of one data set, drive stats: those of all take a second.
+    """
+
+    name = "drives"
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings = settings
         self.instance = instance
-        self.definitions = build_definitions(settings)
-        self.mirror = Path(str(settings.source_mirror)) / DRIVE_FOLDER
-        self.inbox = settings.state / "inbox" / "drives"
+        self.dataset = dataset(settings, self.name)
+        self.definitions = build_definitions(settings, only=self.dataset)
+        self.root = Path(str(settings.source_mirror))
+        self.mirror = self.root / DRIVE_FOLDER
+        self.inbox = settings.state / "inbox" / self.name
 
     def publish(self, *months: str, seed: int = 0, drives: int = 8) -> SampleTruth:
         """Have the publisher put up the archives of these months, in place of older ones."""
-        return make_drive_archives(
-            Path(str(self.settings.source_mirror)), seed=seed, months=months, drives=drives
-        )
+        return make_drive_archives(self.root, seed=seed, months=months, drives=drives)
 
     def drop(self, name: str, content: bytes | str) -> Path:
         """Put a file into the inbox."""
@@ -101,12 +105,12 @@ class House:
 
     def backfill(self, *months: str, **options: Any) -> dict[str, Report]:
         """What `lakehouse backfill` does; the reports by partition."""
-        backfill = Backfill(self.settings, self.instance, self.definitions, DRIVES, **options)
+        backfill = Backfill(self.settings, self.instance, self.definitions, self.dataset, **options)
         return {report.partition: report for report in backfill.run(months)}
 
     def restarted(self) -> "House":
         """The same house for a process that starts now, with the settings of now."""
-        return House(Settings(), self.instance)
+        return type(self)(Settings(), self.instance)
 
     def sensor(self, name: str) -> "Ticker":
         """A sensor as the daemon starts it, without a cursor."""
@@ -119,7 +123,8 @@ class House:
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         """Carry out what a sensor or a schedule asked for."""
-        return self.definitions.resolve_job_def("drives_month").execute_in_process(
+        job = request.job_name or "drives_month"
+        return self.definitions.resolve_job_def(job).execute_in_process(
             partition_key=request.partition_key,
             instance=self.instance,
             tags=request.tags,
@@ -128,12 +133,33 @@ class House:
 
     def status(self, asset: str) -> dict[str, Any]:
         """What `lakehouse status` says of an asset."""
-        assets = overview(self.instance, DRIVES, self.settings)["assets"]
+        assets = overview(self.instance, self.dataset, self.settings)["assets"]
         return next(row for row in assets if row["asset"] == asset)
 
     def query(self, sql: str) -> list[tuple]:
         """What readers of ClickHouse see."""
         return ClickHouse(self.settings).query(sql).rows
+
+
+class TaxiHouse(House):
+    """The same with taxi trips, whose objects are in a folder; without databases but ClickHouse."""
+
+    name = "taxi"
+
+    @property
+    def objects(self) -> Path:
+        """The folder that serves as the bucket."""
+        return Path(str(self.settings.objects))
+
+    def publish_trips(self, service: str, *months: str, seed: int = 0) -> TaxiTruth:
+        """Have the publisher put up the files of these months, in place of older ones."""
+        return make_taxi_months(self.root, seed=seed, months={service: months}, trips=1000)
+
+
+class RetailHouse(House):
+    """The same with Online Retail."""
+
+    name = "retail"
 
 
 class Ticker:
@@ -163,19 +189,40 @@ class Ticker:
 
 
 @pytest.fixture
-def house(
+def environment(
     settings: Settings, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[House]:
+) -> None:
+    """What a house is set up with, for processes of its own, too."""
     environment = {
         "HOME": settings.home,
         "SOURCE_MIRROR": tmp_path / "mirror",
         "CLICKHOUSE_URL": settings.clickhouse_url,
         "ALERT_URLS": webhook.address,
         "INBOX_SETTLE_SECONDS": 0,
+        "OBJECTS": tmp_path / "objects",
+        "WITHOUT": "bigquery postgres",
     }
     for name, value in environment.items():
         monkeypatch.setenv(f"LAKEHOUSE_{name}", str(value))
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
+@pytest.fixture
+def house(environment: None) -> Iterator[House]:
     settings = Settings()
     with open_instance(settings) as instance:
         yield House(settings, instance)
+
+
+@pytest.fixture
+def taxi_house(environment: None) -> Iterator[TaxiHouse]:
+    settings = Settings()
+    with open_instance(settings) as instance:
+        yield TaxiHouse(settings, instance)
+
+
+@pytest.fixture
+def retail_house(environment: None) -> Iterator[RetailHouse]:
+    settings = Settings()
+    with open_instance(settings) as instance:
+        yield RetailHouse(settings, instance)

@@ -1,0 +1,213 @@
+"""Load on the API beside the original's way: requests a second, the slowest, errors, memory.
+
+    python -m benchmarks.serving --seconds 30 --clients 50
+
+Both servers read one ClickHouse with twelve years of days; ours is `lakehouse serve`, the other is
+original_api.py. The clients, one process, share the machine with the servers.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from socket import socket
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import polars as pl
+import psutil
+from rich.table import Table
+
+from benchmarks.harness import ROOT, free_port, row
+
+PATHS = ("/api/daily_summary", "/api/yearly_summary")
+FIRST_DAY = date(2013, 4, 10)
+DAYS = 4383
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load came to; memory is what the server had grown by, from a warm start."""
+
+    requests_a_second: float
+    median_ms: float
+    p99_ms: float
+    errors: int
+    grown_mb: float
+
+
+def fill() -> None:
+    """Twelve years of days, and of seven brands, in the ClickHouse of the environment."""
+    from lakehouse.resources.clickhouse import ClickHouse
+    from lakehouse.settings import Settings
+    from lakehouse.tables import drives
+
+    clickhouse = ClickHouse(Settings())
+    numbers = random.Random(0)
+    days = pl.DataFrame(
+        {
+            "date": [FIRST_DAY + timedelta(days=n) for n in range(DAYS)],
+            "drive_count": [numbers.randrange(20_000, 300_000) for _ in range(DAYS)],
+            "drive_failures": [numbers.randrange(30) for _ in range(DAYS)],
+        }
+    )
+    for (month,), rows in days.group_by(pl.col("date").dt.strftime("%Y%m")):
+        clickhouse.replace_partition(drives.CH_DAILY_SUMMARY, (int(str(month)),), rows, "benchmark")
+    for year in range(2013, 2026):
+        rows = pl.DataFrame(
+            {
+                "year": [year] * 7,
+                "brand": ["Crucial", "Dell BOSS", "HGST", "Others", "Seagate", "Toshiba", "WDC"],
+                "drive_count": [numbers.randrange(10_000) for _ in range(7)],
+                "drive_days": [numbers.randrange(10**7) for _ in range(7)],
+                "drive_failures": [numbers.randrange(1000) for _ in range(7)],
+            }
+        )
+        clickhouse.replace_partition(drives.CH_YEARLY_SUMMARY, (year,), rows, "benchmark")
+
+
+async def _client(port: int, until: float, seconds: list[float], errors: list[str]) -> None:
+    """Asks for one after the other, over one connection where the server keeps it."""
+    reader: asyncio.StreamReader | None = None
+    writer: asyncio.StreamWriter | None = None
+    turn = 0
+    while time.perf_counter() < until:
+        path = PATHS[turn % len(PATHS)]
+        turn += 1
+        started = time.perf_counter()
+        try:
+            if reader is None or writer is None:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+            status = head.split(b" ", 2)[1]
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            await asyncio.wait_for(reader.readexactly(length), 60)
+            if status != b"200":
+                errors.append(status.decode())
+            if b"connection: close" in head.lower():
+                writer.close()
+                reader = writer = None
+        except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
+            errors.append(type(error).__name__)
+            if writer:
+                writer.close()
+            reader = writer = None
+        seconds.append(time.perf_counter() - started)
+    if writer:
+        writer.close()
+
+
+async def _load(port: int, seconds: float, clients: int) -> tuple[list[float], list[str]]:
+    taken: list[float] = []
+    errors: list[str] = []
+    until = time.perf_counter() + seconds
+    await asyncio.gather(*(_client(port, until, taken, errors) for _ in range(clients)))
+    return taken, errors
+
+
+def measure(process: psutil.Process, port: int, seconds: float, clients: int) -> Load:
+    """Loads a server that runs; the first seconds only warm it up."""
+    with suppress(HTTPError):  # ours imports all data sets first, the other has no such thing
+        urlopen(f"http://127.0.0.1:{port}/api/rejects", timeout=120).close()
+    asyncio.run(_load(port, min(3.0, seconds), clients))
+    before = process.memory_info().rss
+    started = time.perf_counter()
+    taken, errors = asyncio.run(_load(port, seconds, clients))
+    elapsed = time.perf_counter() - started
+    taken.sort()
+    return Load(
+        requests_a_second=(len(taken) - len(errors)) / elapsed,
+        median_ms=1000 * taken[len(taken) // 2],
+        p99_ms=1000 * taken[int(len(taken) * 0.99)],
+        errors=len(errors),
+        grown_mb=(process.memory_info().rss - before) / 1024**2,
+    )
+
+
+def run_server(
+    command: list[str], port: int, environment: dict[str, str], seconds: float, clients: int
+) -> Load:
+    """Starts a server, loads it, ends it."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            _wait_for(port, process)
+            return measure(psutil.Process(process.pid), port, seconds, clients)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        with socket() as probe, suppress(OSError):
+            probe.connect(("127.0.0.1", port))
+            return
+        time.sleep(0.1)
+    sys.exit("a server did not start")
+
+
+def compare(seconds: float = 30, clients: int = 50) -> tuple[Load, Load]:
+    """The original's way, and ours, one after the other."""
+    with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as home:
+        clickhouse, ours, theirs = free_port(), free_port(), free_port()
+        environment = os.environ | {
+            "LAKEHOUSE_HOME": home,
+            "LAKEHOUSE_CLICKHOUSE_PORT": str(clickhouse),
+        }
+        lakehouse = [sys.executable, "-m", "lakehouse.cli"]
+        filling = [sys.executable, "-c", "from benchmarks.serving import fill; fill()"]
+        subprocess.run(filling, env=environment, cwd=ROOT, check=True)
+        try:
+            original = str(ROOT / "benchmarks" / "original_api.py")
+            command = [sys.executable, original, str(theirs), str(clickhouse)]
+            before = run_server(command, theirs, environment, seconds, clients)
+            command = [*lakehouse, "serve", "--port", str(ours)]
+            after = run_server(command, ours, environment, seconds, clients)
+        finally:
+            subprocess.run(
+                [*lakehouse, "down"], env=environment, check=True, stdout=subprocess.DEVNULL
+            )
+    return before, after
+
+
+def api(table: Table) -> None:
+    """50 clients for 30 s on the API: against a new ClickHouse connection for each request."""
+    original, ours = compare()
+    what = "API, 50 clients, requests/s: us / the original's way"
+    row(table, what, ours.requests_a_second, original.requests_a_second, "≥ 10")
+    row(table, "their slowest 1 %, ms", ours.p99_ms, original.p99_ms, "< 100 ms")
+    table.add_row("their errors", str(ours.errors), str(original.errors), "", "0")
+    grown = [f"{load.grown_mb:,.1f}" for load in (ours, original)]
+    table.add_row("memory grown under load, MB", *grown, "", "flat")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--clients", type=int, default=50)
+    given = parser.parse_args()
+    original, ours = compare(given.seconds, given.clients)
+    print(
+        json.dumps(
+            {
+                "original": vars(original),
+                "ours": vars(ours),
+                "ratio": ours.requests_a_second / original.requests_a_second,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""The metrics, as Prometheus reads them: the original's gauges, and how every asset stands."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from datetime import time as day_time
+
+import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickStatus
+from prometheus_client import CollectorRegistry, generate_latest, push_to_gateway
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from lakehouse.automation.freshness import State
+from lakehouse.errors import LakehouseError
+from lakehouse.history import Materialization
+from lakehouse.serving.health import DatasetHealth, Health, partition_end
+from lakehouse.serving.readings import Readings
+from lakehouse.settings import Settings
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_KEEP_SECONDS = 5.0
+_PUSH_SECONDS = 10.0
+_DURATION = "Execution Duration"
+"""Under this name dbt says how long a model took, in seconds; all its models are one step."""
+
+_QUALITY = {
+    "anomaly_unit_price_count": "Sold lines with a price of zero or less.",
+    "anomaly_quantity_count": "Sold lines of more than 1000 pieces.",
+    "missing_customer_id_ratio": "Lines without a customer over lines with one.",
+    "latest_min_total_amount": "The smallest amount of the latest day, in pounds sterling.",
+    "latest_max_total_amount": "Its largest.",
+    "latest_median_total_amount": "Its median.",
+    "latest_avg_total_amount": "Its mean.",
+    "latest_sales_volume": "Its sum.",
+}
+_ROWS = {
+    "written": "rows_written",
+    "rejected": "rows_rejected",
+    "dropped": "rows_dropped_as_duplicates",
+}
+_BYTES = ("bytes", "size_bytes")
+
+
+class Metrics:
+    """All metrics of a server; kept for a few seconds, since several may scrape it."""
+
+    def __init__(self, readings: Readings, health: Health) -> None:
+        self._registry = CollectorRegistry()
+        durations = _Durations(health)
+        self._registry.register(_QualityCollector(readings))
+        self._registry.register(_AssetCollector(health, durations))
+        self._registry.register(_RunCollector(health))
+        self._text = b""
+        self._made = float("-inf")
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus' text format.
+
+        Raises:
+            LakehouseError: Dagster's history cannot be read.
+        """
+        if time.monotonic() - self._made > _KEEP_SECONDS:
+            self._text = generate_latest(self._registry)
+            self._made = time.monotonic()
+        return self._text
+
+
+def push(settings: Settings) -> None:
+    """Give the metrics of tables and assets to the Pushgateway of the settings, if there is one.
+
+    What goes wrong is logged and never raised: no run fails for its metrics.
+    """
+    if settings.pushgateway_url is None:
+        return
+    try:
+        health = Health(settings)
+        registry = CollectorRegistry()
+        registry.register(_QualityCollector(Readings(settings)))
+        registry.register(_AssetCollector(health, _Durations(health)))
+        push_to_gateway(
+            settings.pushgateway_url, job="lakehouse_push", registry=registry, timeout=_PUSH_SECONDS
+        )
+    except Exception as error:
+        logging.getLogger(__name__).warning(
+            "The metrics could not be pushed to %s (%s): check LAKEHOUSE_PUSHGATEWAY_URL.",
+            settings.pushgateway_url,
+            error,
+        )
+
+
+class _QualityCollector(Collector):
+    """The original's eight gauges, by its rules where its figures are there, else by ours.
+
+    They are left out while ClickHouse is away, and without sales.
+    """
+
+    def __init__(self, readings: Readings) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            figures = self._readings.quality(original=True) or self._readings.quality()
+        except LakehouseError:
+            return
+        for name, about in _QUALITY.items():
+            if figures and figures[name] is not None:
+                yield GaugeMetricFamily(name, about, value=figures[name])
+
+
+class _AssetCollector(Collector):
+    """How each asset stands, by data set and asset."""
+
+    def __init__(self, health: Health, durations: "_Durations") -> None:
+        self._health = health
+        self._durations = durations
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._health.current().values()
+        success = _gauge("asset_last_success_timestamp_seconds", "When it was last made.")
+        newest = _gauge("asset_newest_data_timestamp_seconds", "The end of its newest partition.")
+        rows = _gauge("asset_rows", "Rows of its latest run, by what became of them.", "kind")
+        duration = _gauge("asset_duration_seconds", "How long its latest run took.")
+        size = _gauge("asset_bytes", "Bytes that its latest run wrote.")
+        checks = _gauge("checks", "Checks of partitions, by their latest result.", "status")
+        partitions = _gauge("partitions", "Partitions by how they stand.", "state")
+        for health in found:
+            for spec in health.specs:
+                key, latest = spec.key, health.latest(spec.key)
+                labels = [health.dataset.name, key.to_user_string()]
+                states = health.partitions(key)
+                for state in State:
+                    partitions.add_metric([*labels, state.value], states[state])
+                for status in ("passed", "warned", "failed"):
+                    checks.add_metric([*labels, status], health.evaluations[key][status])
+                if latest is None:
+                    continue
+                success.add_metric(labels, latest.timestamp)
+                if end := _newest_data(health, key):
+                    newest.add_metric(labels, end)
+                for kind, name in _ROWS.items():
+                    if latest.metadata.get(name) is not None:
+                        rows.add_metric([*labels, kind], latest.metadata[name])
+                for name in _BYTES:
+                    if latest.metadata.get(name) is not None:
+                        size.add_metric(labels, latest.metadata[name])
+                        break
+                seconds = self._durations.of(key, latest)
+                if seconds is not None:
+                    duration.add_metric(labels, seconds)
+        yield from (success, newest, rows, duration, size, checks, partitions)
+        yield self._rejected()
+
+    def _rejected(self) -> Metric:
+        rejected = GaugeMetricFamily(
+            "lakehouse_rejected_rows", "Rows that could not be used.", labels=["dataset"]
+        )
+        for row in self._health.overview():
+            rejected.add_metric([row["dataset"]], row["rows_rejected"])
+        return rejected
+
+
+class _RunCollector(Collector):
+    """Dagster's runs, its queue, and its sensors' last ticks."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        instance = self._health.instance
+        runs = GaugeMetricFamily("lakehouse_runs", "Runs by status.", labels=["status"])
+        for status in dg.DagsterRunStatus:
+            count = instance.get_runs_count(dg.RunsFilter(statuses=[status]))
+            runs.add_metric([status.value.lower()], count)
+        yield runs
+        queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
+        yield GaugeMetricFamily(
+            "lakehouse_queued_runs",
+            "Runs that wait for their turn.",
+            value=instance.get_runs_count(queued),
+        )
+        for record in instance.get_run_records(queued, limit=1, ascending=True):
+            yield GaugeMetricFamily(
+                "lakehouse_oldest_queued_run_timestamp_seconds",
+                "Since when the first of them waits.",
+                value=record.create_timestamp.timestamp(),
+            )
+        yield from _ticks(instance)
+
+
+def _ticks(instance: dg.DagsterInstance) -> Sequence[Metric]:
+    last = GaugeMetricFamily(
+        "lakehouse_sensor_last_tick_timestamp_seconds",
+        "When the sensor was last asked.",
+        labels=["sensor"],
+    )
+    failed = GaugeMetricFamily(
+        "lakehouse_sensor_last_tick_failed", "1 where that failed, else 0.", labels=["sensor"]
+    )
+    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
+        # A sensor that was switched off is not asked.
+        if not state.is_running:
+            continue
+        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1):
+            last.add_metric([state.instigator_name], tick.timestamp)
+            failed.add_metric([state.instigator_name], tick.status is TickStatus.FAILURE)
+    return last, failed
+
+
+class _Durations:
+    """How long the steps of runs took; what is over does not change, so it is read once."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._known: dict[dg.AssetKey, tuple[int, float | None]] = {}
+
+    def of(self, key: dg.AssetKey, made: Materialization) -> float | None:
+        """The seconds that making the asset took; None where nobody wrote it down."""
+        event, seconds = self._known.get(key, (None, None))
+        if event != made.event:
+            seconds = self._read(key, made)
+            self._known[key] = made.event, seconds
+        return seconds
+
+    def _read(self, key: dg.AssetKey, made: Materialization) -> float | None:
+        if _DURATION in made.metadata:
+            return float(made.metadata[_DURATION])
+        step = "__".join(key.path)
+        for found in self._health.instance.get_run_step_stats(made.run_id, [step]):
+            if found.start_time and found.end_time:
+                return found.end_time - found.start_time
+        return None
+
+
+def _gauge(name: str, about: str, *more: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"lakehouse_{name}", about, labels=["dataset", "asset", *more])
+
+
+def _newest_data(health: DatasetHealth, key: dg.AssetKey) -> float | None:
+    """The end of the newest partition; of one that is not over, now."""
+    newest = health.newest(key)
+    if newest is None:
+        return None
+    end = datetime.combine(partition_end(newest), day_time(), UTC).timestamp()
+    return min(end, time.time())
