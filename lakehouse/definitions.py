@@ -8,6 +8,7 @@ from lakehouse.automation.alerts.sensors import build_alerts
 from lakehouse.automation.crashes import killed_runs
 from lakehouse.automation.dataset import Dataset
 from lakehouse.automation.datasets import datasets
+from lakehouse.automation.maintenance import build_maintenance
 from lakehouse.automation.reports import build_reports
 from lakehouse.resources.bigquery import BigQuery
 from lakehouse.resources.clickhouse import ClickHouse
@@ -60,6 +61,8 @@ def build_definitions(
     known = [only] if only else list(datasets(settings).values())
     return dg.Definitions.merge(
         *(each.definitions() for each in known),
+        # A command that makes one data set needs nothing of what looks after all of them.
+        *([] if only else [build_maintenance(settings, known)]),
         dg.Definitions(
             sensors=[
                 *build_alerts(settings.dagster_url),

@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     """Pages of other origins that may read the API, such as `https://charts.example.org`,
     separated by white space."""
 
+    prices: dict[str, float] = {}
+    """Dollars, as JSON, in the place of those that `lakehouse status --cost` reckons with:
+    `storage_gb_month`, `database_gb_month`, `bigquery_gb_month`, `bigquery_slot_hour`,
+    `run_hour`."""
+
     pushgateway_url: str | None = None
     """A Prometheus Pushgateway that gets the metrics after each backfill."""
 

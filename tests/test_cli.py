@@ -16,7 +16,10 @@ from small_archives import DAYS, DRIVES, archive_of, in_line, month_files, write
 
 from lakehouse.automation.datasets import NAMES
 
-COMMANDS = ("demo", "up", "down", "ps", "backfill", "status", "query", "rejects", "replay")
+COMMANDS = (
+    *("demo", "up", "down", "ps", "serve", "backfill", "status", "query", "rejects", "replay"),
+    *("verify", "history", "restore"),
+)
 
 MakeHome = Callable[..., Home]
 

@@ -53,7 +53,11 @@ def test_money_is_bytes_and_hours_times_prices(home: Home, monkeypatch: pytest.M
     only_runs = dict.fromkeys(PRICES, 0.0) | {"run_hour": 3600.0}
     with open_instance(home.settings) as instance:
         stored, ran = (
-            cost(home.settings, instance, [dataset(home.settings, "drives")], prices)
+            cost(
+                home.settings.model_copy(update={"prices": prices}),
+                instance,
+                [dataset(home.settings, "drives")],
+            )
             for prices in (only_storage, only_runs)
         )
 

@@ -114,11 +114,11 @@ def test_killed_again_and_again(undisturbed: Home, editions: Editions) -> None:
     assert not _dbts_of(undisturbed)
     (retail,) = undisturbed.call("status", "retail", "--json").json
     assert retail["failed_partitions"] == {}
-    assert retail["failing_checks"] == []
+    assert [check for check in retail["failing_checks"] if check["stops"]] == []
 
 
 def test_clickhouse_that_is_killed_in_the_middle(undisturbed: Home, editions: Editions) -> None:
-    """Said in a line; what was published stays, and the next run leaves what it should."""
+    """It is started again, and dbt too; where that fails a line says it. What follows is whole."""
     publish(undisturbed.mirror, 2)
     process = undisturbed.start(*BACKFILL)
     wait_until_dbt_makes(undisturbed, process, "vault")
@@ -126,9 +126,8 @@ def test_clickhouse_that_is_killed_in_the_middle(undisturbed: Home, editions: Ed
     os.kill(service.status().pid or 0, signal.SIGKILL)
     out, err = process.communicate(timeout=300)
 
-    assert process.returncode == 1
+    assert process.returncode == 0 or "ClickHouse stopped answering while dbt ran" in out, out + err
     assert "Traceback" not in out + err
-    assert "retail/dbt: " in out or "ClickHouse" in out, out
     assert not _dbts_of(undisturbed)
 
     backfill(undisturbed)

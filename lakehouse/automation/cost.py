@@ -1,7 +1,7 @@
 """What the lakehouse takes: bytes by layer, growth by month, run time, and an estimate in money."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -74,7 +74,6 @@ def cost(
     settings: Settings,
     instance: dg.DagsterInstance,
     datasets: Sequence[Dataset],
-    prices: Mapping[str, float] = PRICES,
 ) -> Cost:
     """Measure what is stored and what runs took, and estimate what that costs.
 
@@ -85,9 +84,8 @@ def cost(
         settings: Where everything is.
         instance: What Dagster remembers.
         datasets: The data sets.
-        prices: In dollars, in the place of those of `PRICES`.
     """
-    prices = PRICES | dict(prices)
+    prices = PRICES | settings.prices
     found = Cost()
     growth: Counter[str] = Counter()
     lake = Lake(settings)

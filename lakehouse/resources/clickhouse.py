@@ -40,6 +40,7 @@ _INTEGERS = {
 }
 # A pool without the proxy of the environment, which must not stand between a machine and itself.
 _LOOPBACK_POOL = get_pool_manager()
+_LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ class ClickHouse:
             password=password.get_secret_value(),
             # Without a session, queries of one client may run at the same time.
             autogenerate_session_id=False,
-            pool_mgr=_LOOPBACK_POOL if self._settings.clickhouse_url is None else None,
+            pool_mgr=_LOOPBACK_POOL if url["host"] in _LOOPBACK else None,
         )
 
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 from clickhouse_connect.driver.binding import quote_identifier
 from filelock import FileLock
 
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import LakehouseError, UnavailableError
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.settings import Settings
 
@@ -40,6 +40,10 @@ _LAYOUT = 2
 _MANIFEST = "manifest.json"
 _COLUMN_LINEAGE = "column_lineage.json"
 _FAILURES_TOLD = 5
+_PROBLEM_LENGTH = 300
+_NO_ANSWER = ("ConnectionPool(", "Connection aborted", "Connection refused", "ProtocolError")
+"""What dbt says where ClickHouse went away."""
+
 _EXAMPLES = 5
 _VALUE_LENGTH = 40
 _SECONDS_TO_END = 30
@@ -212,11 +216,21 @@ class Dbt:
                     yield self._explained(event, nodes[name])
                 else:
                     yield event
+            problems = [] if invocation.is_successful() else _problems(target, told)
+            if any(sign in problem for problem in problems for sign in _NO_ANSWER):
+                raise UnavailableError(
+                    "ClickHouse stopped answering while dbt ran: start it with `lakehouse up`, or"
+                    " check LAKEHOUSE_CLICKHOUSE_URL, and run again"
+                )
             for output, model in made:
                 if model["unique_id"] not in failed:
                     yield self._with_row_counts(context, output, model, months)
-            if not invocation.is_successful():
-                _raise_untold(target, told)
+            if problems:
+                more = len(problems) - _FAILURES_TOLD
+                raise LakehouseError(
+                    "; ".join(problem[:_PROBLEM_LENGTH] for problem in problems[:_FAILURES_TOLD])
+                    + (f" and {more} more" if more > 0 else "")
+                )
         finally:
             _end(invocation.process)
             shutil.rmtree(target, ignore_errors=True)
@@ -375,25 +389,18 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _raise_untold(target: Path, told: Iterable[str]) -> None:
-    """Say in dbt's own words what failed, from the results of a run, but for these checks."""
+def _problems(target: Path, told: Iterable[str]) -> list[str]:
+    """What failed in a run, in dbt's own words, but for the tests that were told as checks."""
     try:
         results = json.loads((target / "run_results.json").read_text())["results"]
     except (OSError, ValueError, KeyError):
-        raise LakehouseError(
-            "dbt broke off before it made anything: see the log of the run"
-        ) from None
-    failed = [
-        r
-        for r in results
-        if r["status"] in ("error", "runtime error")
-        or (r["status"] == "fail" and r["unique_id"] not in told)
+        return ["dbt broke off before it made anything: see the log of the run"]
+    return [
+        f"{_name(result)}: {_sentence(result)}"
+        for result in results
+        if result["status"] in ("error", "runtime error")
+        or (result["status"] == "fail" and result["unique_id"] not in told)
     ]
-    if not failed:
-        return
-    said = "; ".join(f"{_name(r)}: {_sentence(r)}" for r in failed[:_FAILURES_TOLD])
-    more = f" and {len(failed) - _FAILURES_TOLD} more" if len(failed) > _FAILURES_TOLD else ""
-    raise LakehouseError(f"{said}{more}")
 
 
 def _name(result: Mapping[str, Any]) -> str:
@@ -403,7 +410,7 @@ def _name(result: Mapping[str, Any]) -> str:
 
 def _sentence(result: Mapping[str, Any]) -> str:
     lines = [line.strip() for line in (result.get("message") or "it failed").splitlines()]
-    return " ".join(line for line in lines if line)[:300]
+    return " ".join(line for line in lines if line)
 
 
 if __name__ == "__main__":
