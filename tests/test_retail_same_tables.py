@@ -120,7 +120,7 @@ def test_killed_again_and_again(undisturbed: Home, editions: Editions) -> None:
 def test_clickhouse_that_is_killed_in_the_middle(undisturbed: Home, editions: Editions) -> None:
     """It is started again, and dbt too; where that fails a line says it. What follows is whole."""
     publish(undisturbed.mirror, 2)
-    process = undisturbed.start(*BACKFILL)
+    process = undisturbed.start(*BACKFILL, "--force")
     wait_until_dbt_makes(undisturbed, process, "vault")
     service = ClickHouseService(undisturbed.settings)
     os.kill(service.status().pid or 0, signal.SIGKILL)
