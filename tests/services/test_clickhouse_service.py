@@ -189,8 +189,11 @@ def test_a_server_that_cannot_start_says_why_and_where_its_log_is(
 
 
 def test_an_external_address_leaves_no_local_service() -> None:
-    assert [s.name for s in local_services(Settings(clickhouse_url=None))] == ["clickhouse"]
-    assert local_services(Settings(clickhouse_url="http://127.0.0.1:8123")) == []
+    ours = [service.name for service in local_services(Settings(clickhouse_url=None))]
+    elsewhere = local_services(Settings(clickhouse_url="http://127.0.0.1:8123"))
+
+    assert ours == ["clickhouse", "gcs", "bigquery", "postgres"]
+    assert [service.name for service in elsewhere] == ["gcs", "bigquery", "postgres"]
 
 
 def test_a_clickhouse_program_on_the_path_is_preferred(
