@@ -623,10 +623,10 @@ def test_the_oldest_copies_are_removed_but_not_while_they_are_read(bucket, tmp_p
         for number in range(1, COPIES + 4):
             assert read(objects, f"{number}") == str(number).encode()
         assert oldest.path.read_bytes() == b"0"
-        kept = {path.name.rpartition("-")[2] for path in oldest.parent.iterdir()}
+        kept = {path.name.rpartition("-")[2] for path in oldest.path.parent.iterdir()}
         assert kept == {"0"} | {str(number) for number in range(4, COPIES + 4)}
     read(objects, "11")
-    assert not oldest.exists()
+    assert not oldest.path.exists()
 
 
 def test_a_download_that_broke_off_is_forgotten(bucket, tmp_path):
