@@ -218,3 +218,27 @@ def test_the_known_figures_of_the_real_workbook(made: Made) -> None:
         " - (SELECT count() FROM quality.original_facts)"
     )
     assert lost == (13_332,)
+    assert originals_top(made, "stock_code", "Dim_Product", "product_key") == [
+        ("85123A", Decimal("150186.76")),
+        ("22423", Decimal("143523.60")),
+        ("M", Decimal("98182.19")),
+        ("85099B", Decimal("84858.45")),
+        ("84879", Decimal("69996.97")),
+    ]
+    assert originals_top(made, "country_name", "Dim_Country", "country_key") == [
+        ("United Kingdom", Decimal("7340738.25")),
+        ("EIRE", Decimal("356023.36")),
+        ("Netherlands", Decimal("268684.93")),
+        ("Germany", Decimal("201901.19")),
+        ("France", Decimal("146053.05")),
+    ]
+
+
+def originals_top(made: Made, name: str, dimension: str, key: str) -> list[tuple[Any, ...]]:
+    return made.rows(f"""
+        SELECT {name}, round(sum(total_amount), 2) AS amount
+        FROM quality.original_facts AS fact
+        JOIN marts.{dimension} AS dimension ON fact.{key} = dimension.{key}
+        WHERE original_table = 'Fact_Sales'
+        GROUP BY {name} ORDER BY amount DESC LIMIT 5
+    """)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 from pydantic import SecretStr
 
 from lakehouse.errors import LakehouseError
@@ -21,6 +22,7 @@ PUBLISHED_SCHEMAS = ("taxi",)
 
 _INSTALLATION = "pginstall18"
 """The folder of PostgreSQL 18 in the package; a cluster belongs to one major version."""
+_OLD_PROCESSES_SECONDS = 10.0
 _DATABASE = "lakehouse"
 _OWNER = "lakehouse"
 _READER = "reader"
@@ -65,6 +67,7 @@ class PostgresService(LocalService):
         """
         if not (self.data / "PG_VERSION").exists():
             self._make_cluster()
+        self._let_old_processes_end()
         return _server(self.data, f"port={self.port}", *_SERVER_SETTINGS)
 
     def address(self, port: int) -> str:
@@ -85,6 +88,12 @@ class PostgresService(LocalService):
 
         address = f"postgresql://{_READER}@127.0.0.1:{port}/{_DATABASE}?connect_timeout=5"
         return pq.PGconn.ping(address.encode()) == pq.Ping.OK
+
+    def _let_old_processes_end(self) -> None:
+        """Waits for what a killed server left: until it has gone, PostgreSQL does not start."""
+        # Every process of PostgreSQL works in the data folder.
+        old = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(self.data.resolve())]
+        psutil.wait_procs(old, timeout=_OLD_PROCESSES_SECONDS)
 
     def _make_cluster(self) -> None:
         """Makes the cluster beside its place and moves it there, so that it is whole or absent."""

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 from exporter import exporter
+from homes import free_port
 from people import People, people
 from servers import Prometheus, prometheus, until
 
 from lakehouse.services.clickhouse import ClickHouseService
+from lakehouse.settings import Settings
 from tests.dbt.retail import MONTHS, Retail
 
 
@@ -33,14 +35,17 @@ def told() -> Iterator[People]:
 
 
 @pytest.fixture(scope="session")
-def retail(
-    clickhouse_service: ClickHouseService, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """A ClickHouse with three small months of Online Retail, as dbt makes its tables of them."""
-    address = clickhouse_service.status().address
-    tables = Retail(address, tmp_path_factory.mktemp("dbt"))
+def retail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A ClickHouse with three small months of Online Retail, as dbt makes its tables of them.
+
+    It is a server of its own, since other tests empty the session's.
+    """
+    home = tmp_path_factory.mktemp("retail")
+    service = ClickHouseService(Settings(home=home / "home", clickhouse_port=free_port()))
+    address = service.start().address
+    tables = Retail(address, home / "dbt")
     tables.empty()
     tables.stage(*MONTHS)
     tables.make()
     yield address
-    tables.drop()
+    service.stop()
