@@ -21,8 +21,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "Building .venv from requirements.lock (a minute or two, once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q lakehouse
 	@$(BIN)/python -m lakehouse.resources.dbt
 	@touch $@
 
@@ -48,7 +49,7 @@ bench: install .venv-bench/.installed ## Measure us beside the original's way an
 # The originals' tools, which nothing else needs.
 .venv-bench/.installed: benchmarks/requirements.lock
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
-	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes $<
+	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --compile-bytecode --require-hashes $<
 	@touch $@
 
 lock: install ## Resolve the dependencies anew.
