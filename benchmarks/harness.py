@@ -1,4 +1,4 @@
-"""How a comparison is measured: each side in a process of its own, one after the other."""
+"""How things are measured: each side in a process of its own, one after the other."""
 
 import json
 import os
@@ -12,7 +12,6 @@ from pathlib import Path
 from socket import socket
 
 from rich.console import Console
-from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 MIRROR = Path(os.environ.get("LAKEHOUSE_SOURCE_MIRROR", ROOT.parent / "shared" / "mirror"))
@@ -20,6 +19,53 @@ MIRROR = Path(os.environ.get("LAKEHOUSE_SOURCE_MIRROR", ROOT.parent / "shared" /
 SERVICES = ("CLICKHOUSE", "GCS", "BIGQUERY", "POSTGRES")
 
 err = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the left side, or its ratio to the right one, should come to."""
+
+    limit: float
+    at_least: bool = False
+    of_left: bool = False
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.limit:,g}{' (left)' if self.of_left else ''}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two things measured in one go, and what their ratio should be."""
+
+    what: str
+    left: float
+    right: float
+    aim: Aim | None = None
+
+    @property
+    def ratio(self) -> float:
+        """How many times the right side the left one is; 0 where both are nothing."""
+        return self.left / self.right if self.right else 0.0
+
+    @property
+    def missed(self) -> bool:
+        """Whether there is an aim and it is not met."""
+        if self.aim is None:
+            return False
+        found = self.left if self.aim.of_left else self.ratio
+        return found < self.aim.limit if self.aim.at_least else found > self.aim.limit
+
+
+def at_most(limit: float) -> Aim:
+    return Aim(limit)
+
+
+def at_least(limit: float) -> Aim:
+    return Aim(limit, at_least=True)
+
+
+def left_at_most(limit: float) -> Aim:
+    return Aim(limit, of_left=True)
 
 
 @dataclass(frozen=True)
@@ -87,7 +133,3 @@ def free_port() -> int:
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def row(table: Table, what: str, left: float, right: float, aim: str) -> None:
-    table.add_row(what, f"{left:,.2f}", f"{right:,.2f}", f"{left / right:.2f}", aim)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -24,9 +25,8 @@ from urllib.request import urlopen
 
 import polars as pl
 import psutil
-from rich.table import Table
 
-from benchmarks.harness import ROOT, free_port, row
+from benchmarks.harness import ROOT, Comparison, at_least, free_port, left_at_most
 
 PATHS = ("/api/daily_summary", "/api/yearly_summary")
 FIRST_DAY = date(2013, 4, 10)
@@ -181,15 +181,18 @@ def compare(seconds: float = 30, clients: int = 50) -> tuple[Load, Load]:
     return before, after
 
 
-def api(table: Table) -> None:
+def api() -> Iterator[Comparison]:
     """50 clients for 30 s on the API: against a new ClickHouse connection for each request."""
     original, ours = compare()
-    what = "API, 50 clients, requests/s: us / the original's way"
-    row(table, what, ours.requests_a_second, original.requests_a_second, "≥ 10")
-    row(table, "their slowest 1 %, ms", ours.p99_ms, original.p99_ms, "< 100 ms")
-    table.add_row("their errors", str(ours.errors), str(original.errors), "", "0")
-    grown = [f"{load.grown_mb:,.1f}" for load in (ours, original)]
-    table.add_row("memory grown under load, MB", *grown, "", "flat")
+    yield Comparison(
+        "API, 50 clients, requests/s: us / the original's way",
+        ours.requests_a_second,
+        original.requests_a_second,
+        at_least(10),
+    )
+    yield Comparison("their slowest 1 %, ms", ours.p99_ms, original.p99_ms, left_at_most(100))
+    yield Comparison("their errors", ours.errors, original.errors, left_at_most(0))
+    yield Comparison("memory grown under load, MB", ours.grown_mb, original.grown_mb)
 
 
 def main() -> None:

@@ -1,19 +1,15 @@
-"""What 300 small writes cost readers of a Delta table, before and after maintenance.
+"""What 300 small writes cost readers of a Delta table, before and after maintenance."""
 
-Run as `python -m benchmarks.small_writes`; prints seconds of a full read and of the maintenance,
-and the memory that it took.
-"""
-
-import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 from deltalake import write_deltalake
 
+from benchmarks.harness import Comparison, at_most
 from lakehouse.resources.lake import Lake, LakeTable, Provenance
 from lakehouse.resources.maintenance import checkpoint, compact
 from lakehouse.settings import Settings
@@ -52,7 +48,8 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
+def reads() -> Iterator[Comparison]:
+    """Reads of a table after 300 small writes, before and after maintenance."""
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(Settings(home=Path(folder) / "small"))
         fresh = Lake(Settings(home=Path(folder) / "fresh"))
@@ -62,20 +59,9 @@ def main() -> None:
             write_deltalake(lake.uri(TABLE), frame.to_arrow(), mode="append")
         fresh.replace(TABLE, "2018-01", map(rows, range(WRITES)), Provenance("", ""))
         before = read_seconds(lake)
-
-        def care() -> None:
-            compact(lake, TABLE, "2018-01", ("date", "model"), "benchmark")
-            checkpoint(lake, TABLE)
-
-        took = seconds(care)
+        compact(lake, TABLE, "2018-01", ("date", "model"), "benchmark")
+        checkpoint(lake, TABLE)
         after, best = read_seconds(lake), read_seconds(fresh)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{WRITES} writes of {ROWS:,} rows")
-        print(f"read before maintenance  {before * 1000:8.1f} ms")
-        print(f"read after maintenance   {after * 1000:8.1f} ms, {after / best:.2f} of fresh")
-        print(f"read of a fresh table    {best * 1000:8.1f} ms")
-        print(f"maintenance              {took * 1000:8.1f} ms, at most {memory:,.0f} MiB")
-
-
-if __name__ == "__main__":
-    main()
+    what = f"a read after {WRITES} small writes / of a fresh table"
+    yield Comparison(what, before, best)
+    yield Comparison(f"{what}, after maintenance", after, best, at_most(1.2))
