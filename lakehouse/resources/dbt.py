@@ -18,6 +18,7 @@ from clickhouse_connect.driver.binding import quote_identifier
 from filelock import FileLock
 
 from lakehouse.errors import LakehouseError, UnavailableError
+from lakehouse.resources import dbt_main
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.settings import Settings
 
@@ -34,10 +35,11 @@ PROJECT = next(
 _PARTS = ("dbt_project.yml", "profiles.yml", "models", "macros", "tests")
 """What the project is made of; beside them dbt puts what it makes."""
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Of what is kept with a manifest; another number makes it anew."""
 
 _MANIFEST = "manifest.json"
+_PARSED = "partial_parse.msgpack"
 _COLUMN_LINEAGE = "column_lineage.json"
 _FAILURES_TOLD = 5
 _PROBLEM_LENGTH = 300
@@ -78,7 +80,8 @@ def column_lineage(manifest: Path) -> ColumnLineage:
 
 @cache
 def _fingerprint() -> str:
-    digest = hashlib.sha256(f"{_LAYOUT} {metadata.version('dbt-core')}".encode())
+    versions = [metadata.version(package) for package in ("dbt-core", "dbt-clickhouse")]
+    digest = hashlib.sha256(f"{_LAYOUT} {versions}".encode())
     for part in _PARTS:
         for path in sorted([PROJECT / part, *(PROJECT / part).rglob("*")]):
             if path.suffix in (".sql", ".yml"):
@@ -172,6 +175,7 @@ class Dbt:
 
     def __init__(self, settings: Settings) -> None:
         self._clickhouse = ClickHouse(settings)
+        self._cache = settings.cache
         self._scratch = settings.state / "dbt"
 
     def build(self, context: "dg.AssetExecutionContext", months: Sequence[str]) -> Iterator[Any]:
@@ -193,7 +197,8 @@ class Dbt:
         target = self._scratch / uuid4().hex
         target.mkdir(parents=True)  # by which a later run finds out that there was one
         variables = json.dumps({"months": list(months)})
-        with _variables(self._connection()):
+        parsed = manifest_path(self._cache).with_name(_PARSED)
+        with _variables({**self._connection(), dbt_main.PARSED_VARIABLE: str(parsed)}):
             invocation = _program().cli(
                 ["build", "--vars", variables, "--exclude-resource-type", "unit_test"],
                 context=context,
@@ -338,7 +343,10 @@ def _program() -> "DbtCliResource":
             return None
 
     return Program(
-        project_dir=str(PROJECT), profiles_dir=str(PROJECT), dbt_executable=dbt_program()
+        project_dir=str(PROJECT),
+        profiles_dir=str(PROJECT),
+        dbt_executable=sys.executable,
+        global_config_flags=["-m", dbt_main.__name__],
     )
 
 
