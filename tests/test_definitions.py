@@ -180,3 +180,24 @@ def test_sensors_that_only_read_are_on_and_what_downloads_is_off():
     assert {"drives_quarter", "taxi_yellow_monthly", "taxi_fhvhv_monthly"} <= {
         schedule.name for schedule in repository.schedule_defs
     }
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        (
+            "lakehouse.definitions",
+            "boto3 clickhouse_connect dagster_dbt dagster_gcp dbt fastapi google nicegui pandas"
+            " pandera psycopg pyarrow scipy",
+        ),
+        ("lakehouse.cli", "dagster polars"),
+    ],
+)
+def test_what_only_some_need_is_imported_by_those(module: str, unwanted: str) -> None:
+    """Everybody waits for what is imported at the start."""
+    program = f"import sys, {module}; print(*({{*{unwanted.split()!r}}} & sys.modules.keys()))"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert answer.stdout.split() == []

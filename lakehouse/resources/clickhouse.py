@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import clickhouse_connect
 import polars as pl
-from clickhouse_connect.driver import Client
-from clickhouse_connect.driver.binding import format_str, quote_identifier
-from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, StreamFailureError
-from clickhouse_connect.driver.httputil import get_pool_manager
 from pydantic import SecretStr
 
 from lakehouse.errors import LakehouseError, UnavailableError, UsageError
 from lakehouse.services.clickhouse import ClickHouseService
 from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver import Client
+    from clickhouse_connect.driver.exceptions import DatabaseError
 
 # The driver also logs what it raises; a person should read it once.
 logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
@@ -29,7 +29,6 @@ _STAGING = "staging"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DATES = (date(1970, 1, 1), date(2149, 6, 6))
 _ADDRESS = re.compile(r"(?P<scheme>https?)://(?P<host>[^/@:]+):(?P<port>\d+)/?")
-_TRANSPORT_ERRORS = (DatabaseError, OperationalError, StreamFailureError)
 _AUTHENTICATION_CODES = {192, 193, 194, 516}
 _INTEGERS = {
     str(dtype): dtype
@@ -38,8 +37,6 @@ _INTEGERS = {
         *(pl.UInt8(), pl.UInt16(), pl.UInt32(), pl.UInt64()),
     )
 }
-# A pool without the proxy of the environment, which must not stand between a machine and itself.
-_LOOPBACK_POOL = get_pool_manager()
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -97,7 +94,7 @@ class ClickHouse:
         self._connections: dict[str, tuple[str, Client]] = {}
 
     @contextmanager
-    def client(self, run_id: str = "") -> Iterator[Client]:
+    def client(self, run_id: str = "") -> Iterator["Client"]:
         """A connection of the writer; its queries carry the run id as their log comment.
 
         Raises:
@@ -127,7 +124,7 @@ class ClickHouse:
         return Account(str(url.hostname), int(url.port or 0), url.scheme == "https", user, password)
 
     @contextmanager
-    def reader(self) -> Iterator[Client]:
+    def reader(self) -> Iterator["Client"]:
         """A connection of the account that can only read what is published.
 
         Raises:
@@ -147,6 +144,8 @@ class ClickHouse:
             UnavailableError: the server does not answer.
             LakehouseError: it refuses the account, or the local server cannot be started.
         """
+        from clickhouse_connect.driver.exceptions import DatabaseError
+
         with self.reader() as client:
             try:
                 result = client.query(sql)
@@ -203,14 +202,12 @@ class ClickHouse:
             UnavailableError: the server does not answer.
         """
         columns = ", ".join(
-            f"toString({quote_identifier(name)}) AS {quote_identifier(name)}"
-            if kind == "UUID"
-            else quote_identifier(name)
+            f"toString({quoted(name)}) AS {quoted(name)}" if kind == "UUID" else quoted(name)
             for name, kind in table.columns.items()
         )
         with self.client() as client:
             _ensure_table(client, table)
-            target = _quoted(table.database, table.name)
+            target = quoted(table.database, table.name)
             present = _partitions(client, target)
             partition_id = present[partition][0] if partition in present else ""
             rows = client.query_arrow(
@@ -228,10 +225,10 @@ class ClickHouse:
         Raises:
             UnavailableError: the server does not answer.
         """
-        columns = ", ".join(map(quote_identifier, table.columns))
+        columns = ", ".join(map(quoted, table.columns))
         with self.client() as client:
             _ensure_table(client, table)
-            target = _quoted(table.database, table.name)
+            target = quoted(table.database, table.name)
             present = _partitions(client, target)
             if partition not in present:
                 return []
@@ -245,11 +242,18 @@ class ClickHouse:
     @contextmanager
     def _connect(
         self, variables: str, user: str, password: SecretStr, run_id: str
-    ) -> Iterator[Client]:
+    ) -> Iterator["Client"]:
         """The account's connection, kept open: opening one costs more than a small table does.
 
         One that does not answer is opened anew, which starts the local service where it is down.
         """
+        from clickhouse_connect.driver.exceptions import (
+            DatabaseError,
+            OperationalError,
+            StreamFailureError,
+        )
+
+        transport_errors = (DatabaseError, OperationalError, StreamFailureError)
         address, client = self._connections.get(user, (self._settings.clickhouse_url, None))
         if client is not None and not client.ping():
             address, client = self._settings.clickhouse_url, None
@@ -267,14 +271,16 @@ class ClickHouse:
                     f"ClickHouse at {address} refuses the user {user}: "
                     f"check {variables}_USER and {variables}_PASSWORD."
                 ) from error
-            if not _is_from_server(error) and type(error) in _TRANSPORT_ERRORS:
+            if not _is_from_server(error) and type(error) in transport_errors:
                 raise UnavailableError(
                     f"ClickHouse at {address} does not answer: "
                     "start it with `lakehouse up` or check LAKEHOUSE_CLICKHOUSE_URL."
                 ) from error
             raise
 
-    def _opened(self, address: str, user: str, password: SecretStr) -> Client:
+    def _opened(self, address: str, user: str, password: SecretStr) -> "Client":
+        import clickhouse_connect
+
         url = _ADDRESS.fullmatch(address)
         if url is None:
             raise UsageError(
@@ -289,16 +295,18 @@ class ClickHouse:
             password=password.get_secret_value(),
             # Without a session, queries of one client may run at the same time.
             autogenerate_session_id=False,
-            pool_mgr=_LOOPBACK_POOL if url["host"] in _LOOPBACK else None,
+            pool_mgr=_loopback_pool() if url["host"] in _LOOPBACK else None,
         )
 
 
-def _ensure_table(client: Client, table: Table) -> None:
-    columns = ", ".join(f"{quote_identifier(c)} {t}" for c, t in table.columns.items())
-    order = ", ".join(map(quote_identifier, table.order_by))
-    client.command(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(table.database)}")
+def _ensure_table(client: "Client", table: Table) -> None:
+    from clickhouse_connect.driver.binding import format_str
+
+    columns = ", ".join(f"{quoted(c)} {t}" for c, t in table.columns.items())
+    order = ", ".join(map(quoted, table.order_by))
+    client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(table.database)}")
     client.command(
-        f"CREATE TABLE IF NOT EXISTS {_quoted(table.database, table.name)} ({columns}) "
+        f"CREATE TABLE IF NOT EXISTS {quoted(table.database, table.name)} ({columns}) "
         f"ENGINE = MergeTree PARTITION BY {table.partition_by} ORDER BY ({order}) "
         f"COMMENT {format_str(table.comment)}"
     )
@@ -311,8 +319,8 @@ def _ensure_table(client: Client, table: Table) -> None:
     for column, kind in table.columns.items():
         if column not in existing:
             client.command(
-                f"ALTER TABLE {_quoted(table.database, table.name)} "
-                f"ADD COLUMN IF NOT EXISTS {quote_identifier(column)} {kind}"
+                f"ALTER TABLE {quoted(table.database, table.name)} "
+                f"ADD COLUMN IF NOT EXISTS {quoted(column)} {kind}"
             )
         elif existing[column] != kind:
             raise LakehouseError(
@@ -354,11 +362,13 @@ def _fitting(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _load_and_replace(
-    client: Client, table: Table, partition: tuple[Any, ...], rows: pl.DataFrame
+    client: "Client", table: Table, partition: tuple[Any, ...], rows: pl.DataFrame
 ) -> None:
+    from clickhouse_connect.driver.exceptions import DatabaseError
+
     name = f"{table.database}__{table.name}__{uuid4().hex}"
-    target, staging = _quoted(table.database, table.name), _quoted(_STAGING, name)
-    client.command(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(_STAGING)}")
+    target, staging = quoted(table.database, table.name), quoted(_STAGING, name)
+    client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(_STAGING)}")
     client.command(f"CREATE TABLE {staging} AS {target}")
     try:
         try:
@@ -396,8 +406,8 @@ def _load_and_replace(
         client.command(f"DROP TABLE IF EXISTS {staging} SYNC")
 
 
-def _drop_partition(client: Client, table: Table, partition: tuple[Any, ...]) -> None:
-    target = _quoted(table.database, table.name)
+def _drop_partition(client: "Client", table: Table, partition: tuple[Any, ...]) -> None:
+    target = quoted(table.database, table.name)
     present = _partitions(client, target)
     if partition in present:
         client.command(
@@ -406,7 +416,7 @@ def _drop_partition(client: Client, table: Table, partition: tuple[Any, ...]) ->
         )
 
 
-def _partitions(client: Client, table: str) -> dict[tuple[Any, ...], tuple[str, int]]:
+def _partitions(client: "Client", table: str) -> dict[tuple[Any, ...], tuple[str, int]]:
     """For each partition of the table its id and number of rows."""
     result = client.query(
         f"SELECT _partition_value, _partition_id, count() FROM {table} GROUP BY ALL"  # noqa: S608
@@ -416,7 +426,7 @@ def _partitions(client: Client, table: str) -> dict[tuple[Any, ...], tuple[str, 
     }
 
 
-def _drop_leftovers(client: Client) -> None:
+def _drop_leftovers(client: "Client") -> None:
     """Removes the staging tables that killed runs left behind."""
     leftovers = client.query(
         "SELECT name FROM system.tables WHERE database = {database:String} "
@@ -424,19 +434,30 @@ def _drop_leftovers(client: Client) -> None:
         parameters={"database": _STAGING},
     )
     for (name,) in leftovers.result_rows:
-        client.command(f"DROP TABLE IF EXISTS {_quoted(_STAGING, name)} SYNC")
+        client.command(f"DROP TABLE IF EXISTS {quoted(_STAGING, name)} SYNC")
 
 
-def _quoted(database: str, table: str) -> str:
-    return f"{quote_identifier(database)}.{quote_identifier(table)}"
+def quoted(*names: str) -> str:
+    """Names as SQL takes them, such as of a database and its table."""
+    from clickhouse_connect.driver.binding import quote_identifier
+
+    return ".".join(map(quote_identifier, names))
 
 
-def _is_from_server(error: DatabaseError) -> bool:
+@cache
+def _loopback_pool() -> Any:
+    """A pool without the environment's proxy, which must not stand between a machine and itself."""
+    from clickhouse_connect.driver.httputil import get_pool_manager
+
+    return get_pool_manager()
+
+
+def _is_from_server(error: "DatabaseError") -> bool:
     """Whether ClickHouse answered with the error, rather than not at all."""
     return error.code is not None or "DB::Exception" in str(error)
 
 
-def _message(error: DatabaseError) -> str:
+def _message(error: "DatabaseError") -> str:
     """The first sentence of ClickHouse's own message."""
     text = str(error).rpartition("DB::Exception: ")[2]
     text = re.sub(r"( \([A-Z_0-9]+\))? \((version|for url) .*", "", text, flags=re.DOTALL)

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from clickhouse_connect.driver.binding import quote_identifier
 from filelock import FileLock
 
 from lakehouse.errors import LakehouseError, UnavailableError
 from lakehouse.resources import dbt_main
-from lakehouse.resources.clickhouse import ClickHouse
+from lakehouse.resources.clickhouse import ClickHouse, quoted
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -268,7 +267,7 @@ class Dbt:
             return _with_more(result, sentence, {})
         count = result.metadata["dagster_dbt/failed_row_count"].value
         table = f"{test['schema']}.{test['alias']}"
-        name = ".".join(quote_identifier(part) for part in (test["schema"], test["alias"]))
+        name = quoted(test["schema"], test["alias"])
         with self._clickhouse.client() as client:
             kept = client.query(f"SELECT * FROM {name} LIMIT {_EXAMPLES}")  # noqa: S608
         examples = [

@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import polars as pl
-from clickhouse_connect.driver.binding import quote_identifier
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lakehouse.errors import LakehouseError, UsageError
-from lakehouse.resources.clickhouse import ClickHouse
+from lakehouse.resources.clickhouse import ClickHouse, quoted
 from lakehouse.resources.lake import (
     FILE_BYTES,
     KEPT_DAYS,
@@ -451,8 +450,7 @@ def join_parts(clickhouse: ClickHouse, run_id: str) -> int:
         ).result_rows
         for database, table, partition in many:
             client.command(
-                f"OPTIMIZE TABLE {quote_identifier(database)}.{quote_identifier(table)}"
-                " PARTITION ID {partition:String} FINAL",
+                f"OPTIMIZE TABLE {quoted(database, table)} PARTITION ID {{partition:String}} FINAL",
                 parameters={"partition": partition},
             )
     return len(many)
@@ -466,5 +464,5 @@ def drop_staging(clickhouse: ClickHouse, run_id: str) -> int:
             " AND metadata_modification_time < now() - INTERVAL 1 DAY"
         ).result_rows
         for (name,) in names:
-            client.command(f"DROP TABLE IF EXISTS staging.{quote_identifier(name)} SYNC")
+            client.command(f"DROP TABLE IF EXISTS {quoted('staging', name)} SYNC")
     return len(names)
