@@ -70,10 +70,14 @@ def left_at_most(limit: float) -> Aim:
 
 @dataclass(frozen=True)
 class Run:
-    """A program that was run: its time, its own largest memory, and what it printed."""
+    """A program that was run: its time, largest memory, what it wrote to disk, and what it printed.
+
+    Of the services that it uses, nothing is counted but its waiting for them.
+    """
 
     seconds: float
     peak_mb: float
+    written_mb: float
     output: str
 
     @property
@@ -94,7 +98,8 @@ def run(command: list[str], **environment: str) -> Run:
         errors.seek(0)
         if os.waitstatus_to_exitcode(status):
             sys.exit(f"{' '.join(command)} failed:\n{errors.read().decode()}")
-        return Run(seconds, usage.ru_maxrss / 1024, output.read().decode())
+        written_mb = usage.ru_oublock * 512 / 1024**2
+        return Run(seconds, usage.ru_maxrss / 1024, written_mb, output.read().decode())
 
 
 class Home:
