@@ -75,9 +75,9 @@ def run_demo(*, keep: bool, out: Console, err: Console) -> None:
     checks = sum(report.checks_passed for report in reports)
     built = sum(report.ran for report in reports)
     out.print(
-        f"\n{built} of {len(reports)} partitions built, {checks} checks passed, in"
-        f" {time.monotonic() - started:.0f} s. The yellow lines are faults that the samples hold on"
-        " purpose.",
+        f"\n{built} partitions built, {len(reports) - built} up to date, {checks} checks passed, in"
+        f" {time.monotonic() - started:.0f} s."
+        + (" The yellow lines are faults that the samples hold on purpose." if built else ""),
         highlight=False,
     )
     _show_where_to_look(settings, keep, out)

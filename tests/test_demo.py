@@ -91,9 +91,9 @@ def test_a_second_run_is_much_quicker_and_changes_nothing(demo: Demo, truth: Sam
     again = demo.outer.call("demo", "--keep")
 
     assert again.code == 0, again.err
-    counted = re.search(r"\n0 of (\d+) partitions built", again.out)
+    counted = re.search(r"\n0 partitions built, (\d+) up to date", again.out)
     assert counted is not None, again.out
-    assert again.out.count("up to date") == int(counted[1])
+    assert again.out.count("  up to date\n") == int(counted[1])
     assert "run on; `lakehouse down` stops them" in again.out
     services = demo.home.call("ps", "--json").json
     running = [service["name"] for service in services if service["running"]]
