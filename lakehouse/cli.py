@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lakehouse.errors import LakehouseError, UsageError
+from lakehouse.errors import LakehouseError, UsageError, written_out
 
 if TYPE_CHECKING:
     from lakehouse.automation.dataset import Dataset
@@ -661,7 +661,7 @@ def _print_table(columns: Any, rows: Any, title: str | None = None) -> None:
         numeric = all(_is_number(row[number]) for row in rows)
         table.add_column(Text(str(column)), overflow="fold", justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else written_out(str(cell))) for cell in row))
     out.print(table)
 
 

@@ -1,8 +1,17 @@
 """The errors that reach a person: one sentence that says what happened and what to do."""
 
+import unicodedata
+
+_COMMANDS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of what is not shown but obeyed."""
+
 
 class LakehouseError(Exception):
     """Something that will fail again until somebody acts; never retried. Exit code 1."""
+
+    def __str__(self) -> str:
+        """The sentence, in which what a file would tell a terminal to do is written out."""
+        return written_out(super().__str__())
 
 
 class UsageError(LakehouseError):
@@ -19,3 +28,13 @@ class SourceRefusedError(LakehouseError):
 
 class UnavailableError(LakehouseError):
     """A service or network that may be back in a moment; worth trying again."""
+
+
+def written_out(text: str) -> str:
+    """Text in which what a terminal would take for a command is written out, such as `\\x1b`."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _COMMANDS
+        else character
+        for character in text
+    )

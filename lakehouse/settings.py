@@ -1,5 +1,6 @@
 """All configuration, typed, from LAKEHOUSE_* variables. Secrets are never printed."""
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,18 @@ BRANCHES = ("bigquery", "postgres")
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
+_ACCOUNT = re.compile(
+    r"(?!abfss?:)\w+://[^/?#]*@|\w+://(\[[^]]*\])?+[^/?#]*:(?!\d+([/?#]|$))", re.ASCII
+)
+"""How an address begins that holds a user or a password; Azure's have a container before an @."""
+
+_SHOWABLE = re.compile(
+    r"https?://([^\s/?#]*@)?(\[[^]\s]*\]|[^\s/?#@:]+)(:\d+)?(/\S*)?|(?!\w+://|[^/]*:[^/]*@).*"
+)
+"""An address in which it is plain where an account ends; or a folder, or a host and a port."""
+
+_DATABASE = re.compile(r"[\w+]+://([^\s@?]*@)?(\[[^]\s]*\]|[^\s/?@:]*)(:\d+)?([/?]\S*)?")
+
 
 def _default_home() -> Path:
     """`.lakehouse` in the checkout; in the working folder where the package was installed."""
@@ -23,13 +36,16 @@ def _default_home() -> Path:
 class Settings(BaseSettings):
     """Every setting; each is read from the environment as `LAKEHOUSE_` and its name."""
 
-    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LAKEHOUSE_", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     home: Path = Field(default_factory=_default_home)
     """All state: landed files, the lake, Dagster's history, the local services' data."""
 
-    source_mirror: str | None = None
-    """A folder or an address laid out as host/path, read instead of the internet."""
+    source_mirror: str | None = Field(default=None, repr=False)
+    """A folder or an address laid out as host/path, read instead of the internet; the address may
+    hold an account, as `https://user:password@host`."""
 
     lake_uri: str | None = None
     """Where the Delta tables live: a folder, `s3://…` or `gs://…`; default `<home>/lake`."""
@@ -103,8 +119,9 @@ class Settings(BaseSettings):
     `storage_gb_month`, `database_gb_month`, `bigquery_gb_month`, `bigquery_slot_hour`,
     `run_hour`."""
 
-    pushgateway_url: str | None = None
-    """A Prometheus Pushgateway that gets the metrics after each backfill."""
+    pushgateway_url: str | None = Field(default=None, repr=False)
+    """A Prometheus Pushgateway that gets the metrics after each backfill; the address may hold an
+    account."""
 
     inbox: str | None = None
     """Where dropped files are found, a folder for each data set below it; default `<home>/inbox`,
@@ -112,6 +129,39 @@ class Settings(BaseSettings):
 
     inbox_settle_seconds: float = 10.0
     """A file in the inbox is taken when it has not changed for this long."""
+
+    @field_validator("lake_uri", "inbox", "dagster_url")
+    @classmethod
+    def _without_account(cls, address: str | None) -> str | None:
+        """Metadata, messages and links name these as they are."""
+        if address and _ACCOUNT.match(address):
+            raise ValueError(
+                "it holds a user or a password, which others would be shown; name the place alone"
+            )
+        return address
+
+    @field_validator("source_mirror", "pushgateway_url")
+    @classmethod
+    def _showable(cls, address: str | None) -> str | None:
+        """Messages name these without the account in them."""
+        if address and not _SHOWABLE.fullmatch(address):
+            raise ValueError(
+                "it is no address such as https://user:password@host:8443/path; write %40 for @,"
+                " %2F for / and %3A for : in the password"
+            )
+        return address
+
+    @field_validator("dagster_postgres_url")
+    @classmethod
+    def _database(cls, address: SecretStr) -> SecretStr:
+        """SQLAlchemy takes what follows a wrong character of the password for host and port."""
+        text = address.get_secret_value()
+        if text and not _DATABASE.fullmatch(text):
+            raise ValueError(
+                "it is no address such as postgresql://user:password@host:5432/database; write"
+                " %40 for @ and %2F for / in the password"
+            )
+        return address
 
     @field_validator("without")
     @classmethod

@@ -376,3 +376,11 @@ def test_ctrl_c_says_so_and_the_next_run_goes_on(tmp_path: Path, make_home: Make
     assert [r["ran"] for r in reports][:1] == [False]
     (counted,) = home.query("SELECT sum(drive_count) AS drives FROM drives.daily_summary")
     assert counted == {"drives": len(months) * DAYS * DRIVES}
+
+
+def test_what_a_terminal_would_obey_is_written_out(home: Home) -> None:
+    answer = home.call("query", r"SELECT 'a\x1b[2Jb\nc\xc2\xa0d' AS cell")
+
+    assert answer.code == 0, answer.err
+    assert r"a\x1b[2Jb\nc" + "\N{NO-BREAK SPACE}d" in answer.out
+    assert "\x1b" not in answer.out

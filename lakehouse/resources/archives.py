@@ -1,5 +1,6 @@
-"""Archives: zip files of daily files, read in memory and never extracted to a path."""
+"""Zip archives and gzip files: read in memory, within limits, and never extracted to a path."""
 
+import gzip
 import io
 import os
 import re
@@ -190,6 +191,24 @@ class Archive:
         return SourceRefusedError(
             f"{self._path} is damaged at member {name!r}; delete the landed file and run again."
         )
+
+
+def gunzipped(path: Path, largest: int) -> bytes:
+    """The content of a dropped gzip file.
+
+    Raises:
+        SourceRefusedError: It is none, cut short or damaged, or holds more than `largest` bytes.
+    """
+    try:
+        with gzip.open(path) as stream:
+            content = stream.read(largest + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceRefusedError(
+            f"{path.name} is no whole gzip file ({error}): drop it again"
+        ) from error
+    if len(content) > largest:
+        raise SourceRefusedError(f"{path.name} holds more than {largest:,} bytes")
+    return content
 
 
 def _leads_elsewhere(name: str) -> bool:

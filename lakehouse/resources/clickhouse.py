@@ -30,6 +30,8 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DATES = (date(1970, 1, 1), date(2149, 6, 6))
 _ADDRESS = re.compile(r"(?P<scheme>https?)://(?P<host>[^/@:]+):(?P<port>\d+)/?")
 _AUTHENTICATION_CODES = {192, 193, 194, 516}
+_ACCESS_DENIED = 497
+_NOT_ENOUGH_SPACE = 243
 _INTEGERS = {
     str(dtype): dtype
     for dtype in (
@@ -99,7 +101,8 @@ class ClickHouse:
 
         Raises:
             UnavailableError: the server does not answer.
-            LakehouseError: it refuses the account, or the local server cannot be started.
+            LakehouseError: it refuses the account, the account lacks a right, or the local server
+                cannot be started.
         """
         user, password = self._writer
         with self._connect("LAKEHOUSE_CLICKHOUSE", user, password, run_id) as client:
@@ -271,6 +274,16 @@ class ClickHouse:
                     f"ClickHouse at {address} refuses the user {user}: "
                     f"check {variables}_USER and {variables}_PASSWORD."
                 ) from error
+            if error.code == _ACCESS_DENIED:
+                raise LakehouseError(
+                    f"ClickHouse at {address} does not let {user} do this: {_message(error)} "
+                    "Give the account the grants that SECURITY.md names."
+                ) from error
+            if _is_disk_full(error):
+                raise LakehouseError(
+                    f"The disk of ClickHouse at {address} is full and nothing was changed: "
+                    "make room and run again."
+                ) from error
             if not _is_from_server(error) and type(error) in transport_errors:
                 raise UnavailableError(
                     f"ClickHouse at {address} does not answer: "
@@ -380,7 +393,7 @@ def _load_and_replace(
                 settings={"input_format_null_as_default": 0},
             )
         except DatabaseError as error:
-            if not _is_from_server(error):
+            if not _is_from_server(error) or _is_disk_full(error):
                 raise
             raise LakehouseError(
                 f"ClickHouse refuses the rows for {table}: {_message(error)}"
@@ -455,6 +468,10 @@ def _loopback_pool() -> Any:
 def _is_from_server(error: "DatabaseError") -> bool:
     """Whether ClickHouse answered with the error, rather than not at all."""
     return error.code is not None or "DB::Exception" in str(error)
+
+
+def _is_disk_full(error: "DatabaseError") -> bool:
+    return error.code == _NOT_ENOUGH_SPACE or "No space left on device" in str(error)
 
 
 def _message(error: "DatabaseError") -> str:

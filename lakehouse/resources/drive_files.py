@@ -1,9 +1,7 @@
 """Where the daily files of drive stats are: the publisher's archives, and what people dropped."""
 
-import gzip
 import hashlib
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from lakehouse.errors import NotPublishedError, SourceRefusedError, UnavailableError
-from lakehouse.resources.archives import Archive, Member
+from lakehouse.resources.archives import Archive, Member, gunzipped
 from lakehouse.resources.inbox import Inbox, Taken
 from lakehouse.resources.landing import LandedFile, Patience, Progress
 from lakehouse.resources.signatures import looks_like_zip
@@ -269,15 +267,6 @@ def _month_of(day: date) -> str:
 def _read(archive: Archive | None, file: DayFile) -> bytes:
     if file.member and archive:
         return archive.read(file.member)
-    if file.path.suffix.lower() != ".gz":
-        return file.path.read_bytes()
-    try:
-        with gzip.open(file.path) as stream:
-            data = stream.read(LARGEST_DAY + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SourceRefusedError(
-            f"{file.path.name} is no whole gzip file ({error}): drop it again"
-        ) from error
-    if len(data) > LARGEST_DAY:
-        raise SourceRefusedError(f"{file.path.name} holds more than {LARGEST_DAY:,} bytes")
-    return data
+    if file.path.suffix.lower() == ".gz":
+        return gunzipped(file.path, LARGEST_DAY)
+    return file.path.read_bytes()

@@ -1,5 +1,6 @@
 """A publisher's file at an address: fetched with resume, retried, and verified as it arrives."""
 
+import logging
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from tenacity import (
 
 from lakehouse.errors import LakehouseError, NotPublishedError, UnavailableError, UsageError
 from lakehouse.resources.landing import Fingerprint, Part, Patience, Progress, shown
+
+# It logs each address that it asks, with the account in it.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _T = TypeVar("_T")
 _NOT_PUBLISHED = (403, 404, 410)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 from filelock import FileLock
 
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import LakehouseError, UnavailableError
 from lakehouse.settings import Settings
 
 FILE_BYTES = 512 * 1024**2
@@ -159,8 +160,15 @@ class Lake:
         return frame
 
     def exists(self, table: LakeTable) -> bool:
-        """Whether the table was ever created."""
-        return table.name in self._opened or DeltaTable.is_deltatable(self.uri(table), self.options)
+        """Whether the table was ever created.
+
+        Raises:
+            UnavailableError: The bucket does not answer, or refuses the credentials.
+        """
+        if table.name in self._opened:
+            return True
+        with self._reached():
+            return DeltaTable.is_deltatable(self.uri(table), self.options)
 
     def row_counts(self, table: LakeTable) -> dict[str, int]:
         """Rows of every partition, from the log alone."""
@@ -191,8 +199,26 @@ class Lake:
 
     def snapshot(self, table: LakeTable, version: int | None = None) -> DeltaTable:
         """The table as it is, or as it was in a version, and stays in this handle of it."""
-        kind = DeltaTable if "://" in self._root else _LocalTable
-        return kind(self.uri(table), version=version, storage_options=self.options)
+        kind = DeltaTable if self._is_remote else _LocalTable
+        with self._reached():
+            return kind(self.uri(table), version=version, storage_options=self.options)
+
+    @property
+    def _is_remote(self) -> bool:
+        return "://" in self._root
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._is_remote:
+                raise
+            reason = next(filter(None, map(_told, reversed(str(error).splitlines()))), "no reason")
+            raise UnavailableError(
+                f"The lake at {self._root} cannot be read ({reason}): check LAKEHOUSE_LAKE_URI, the"
+                " credentials and the network"
+            ) from error
 
     def _open(self, table: LakeTable) -> DeltaTable:
         """The table as it is now; of a log that was read before, only what is new is read."""
@@ -370,3 +396,8 @@ def _named(field: Field) -> str:
 def _delta_schema(schema: pl.Schema) -> Schema:
     empty = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest())
     return Schema.from_arrow(empty.schema)
+
+
+def _told(line: str) -> str:
+    """A line of what delta-rs says, without the colours and arrows."""
+    return re.sub(r"\x1b\[\d*m|[^\x20-\x7e]", "", line).strip()

@@ -485,10 +485,15 @@ def _place(url: str) -> str:
         address = conninfo_to_dict(url)
     except ProgrammingError:
         # The driver's own message quotes the address, and with it the password.
+        address = {"port": "none"}
+    host, port = str(address.get("host", "localhost")), str(address.get("port", 5432))
+    # Of a password with a bare @ or /, the driver takes a part for the host or the port.
+    if "@" in host or not re.fullmatch(r"[\d,]+", port):
         raise UsageError(
-            f"LAKEHOUSE_POSTGRES_URL must be an address such as {_ADDRESS_FORM}."
-        ) from None
-    return f"{address.get('host', 'localhost')}:{address.get('port', 5432)}"
+            f"LAKEHOUSE_POSTGRES_URL must be an address such as {_ADDRESS_FORM};"
+            " write %40 for @ and %2F for / in the password."
+        )
+    return f"{host}:{port}"
 
 
 def _not_connected(place: str, text: str) -> LakehouseError:

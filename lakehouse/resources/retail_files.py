@@ -1,14 +1,13 @@
 """Where the lines of Online Retail are: the publisher's workbook, and what people dropped."""
 
-import gzip
 import hashlib
 import re
-import zlib
 from dataclasses import dataclass
 from datetime import date
 
 from lakehouse.errors import NotPublishedError, SourceRefusedError, UnavailableError
 from lakehouse.partitions import retail_months
+from lakehouse.resources.archives import gunzipped
 from lakehouse.resources.inbox import Inbox, Taken
 from lakehouse.resources.landing import LandedFile, Patience, Progress
 from lakehouse.resources.source import Source
@@ -165,23 +164,25 @@ def _read(taken: Taken) -> Lines:
             f"{taken.name} is neither a workbook nor a CSV: name it ….xlsx, ….zip, ….csv or"
             " ….csv.gz and drop it again"
         )
-    day = _DAY.search(taken.name)
-    read = read_csv(_text(taken), date.fromisoformat(day[1]) if day else None)
+    read = read_csv(_text(taken), _day(taken.name))
     if read.refused:
         raise SourceRefusedError(f"{taken.name} cannot be used: {read.refused}")
     return read.lines
 
 
-def _text(taken: Taken) -> bytes:
-    if not taken.name.lower().endswith(".gz"):
-        return taken.path.read_bytes()
+def _day(name: str) -> date | None:
+    """The day that a file is named after, if it is."""
+    if not (found := _DAY.search(name)):
+        return None
     try:
-        with gzip.open(taken.path) as stream:
-            data = stream.read(_LARGEST_CSV + 1)
-    except (OSError, EOFError, zlib.error) as error:
+        return date.fromisoformat(found[1])
+    except ValueError:
         raise SourceRefusedError(
-            f"{taken.name} is no whole gzip file ({error}): drop it again"
-        ) from error
-    if len(data) > _LARGEST_CSV:
-        raise SourceRefusedError(f"{taken.name} holds more than {_LARGEST_CSV:,} bytes")
-    return data
+            f"{name} is named after {found[1]}, which is no day: drop it again under another name"
+        ) from None
+
+
+def _text(taken: Taken) -> bytes:
+    if taken.name.lower().endswith(".gz"):
+        return gunzipped(taken.path, _LARGEST_CSV)
+    return taken.path.read_bytes()

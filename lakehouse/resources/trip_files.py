@@ -198,7 +198,7 @@ class TripFiles:
             self._scratch.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=self._scratch) as folder:
                 yield _unpacked(file, Path(folder))
-        except (pl.exceptions.ComputeError, pl.exceptions.SchemaError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise SourceRefusedError(
                 f"{file.path.name} is damaged inside ({str(error).splitlines()[0]}): drop a sound"
                 " copy into the inbox, or run again when the publisher has one"

@@ -6,13 +6,16 @@ Reading takes seconds, and months are made one by one.
 import hashlib
 import io
 import json
+import re
 import shutil
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import polars as pl
 from filelock import FileLock
@@ -41,11 +44,25 @@ WORKBOOK_URL = "https://archive.ics.uci.edu/static/public/502/online+retail+ii.z
 LARGEST_WORKBOOK = 4 * 1024**3
 """Bytes, inflated, that are believed of a workbook; the publisher's has about 0.4 GB."""
 
+LARGEST_SHEET = 1 << 25
+"""Cells in the rectangle around all that a sheet has; each takes memory, even where nothing is.
+The publisher's have about 4 million."""
+
 _LAYOUT = 1
 """Of the staged files; another number stages the same workbook anew."""
 
 _WORKBOOK_MEMBER = "[Content_Types].xml"
 _MANIFEST = "manifest.json"
+_CHUNK_BYTES = 1 << 24
+_MOST_COLUMNS = 16_384  # of Excel's own
+_FAR_CELL = r"""\br\s*=\s*["'](?:[A-Za-z]{2,}\d|[A-Za-z]*\d{7})"""
+"""Beyond column Z or row 999,999; within these no sheet is too large."""
+_CELL = re.compile(rb"""\br\s*=\s*["']([A-Za-z]*)(\d*)""")
+_LONGEST_CELL = 64
+_BROKEN = (
+    *(BadZipFile, EOFError, NotImplementedError, OSError, OverflowError, RuntimeError),
+    *(ValueError, struct.error, zlib.error),
+)
 _HEADER_WITHIN = 20
 """Rows at the top of a sheet among which its header is looked for."""
 
@@ -187,18 +204,58 @@ def _sheets(path: Path) -> Iterator[tuple[str, pl.DataFrame]]:
     """Name and lines, as `TEXT`, of each sheet that has the columns."""
     from fastexcel import FastExcelError, read_excel
 
+    content = _workbook(path)
+    _check_parts(path, content)
     try:
-        reader = read_excel(_workbook(path))
+        reader = read_excel(content)
         for name in reader.sheet_names:
             cells = _cells(reader, name)
             if (row := _header_row(path, name, cells)) is not None:
                 yield name, _as_text(name, cells, row)
     except FastExcelError as error:
-        reason = str(error).splitlines()[0].removeprefix("calamine error: ")
-        raise SourceRefusedError(
-            f"{path.name} holds a workbook that cannot be read ({reason}):"
-            " get a sound copy from the publisher and run again"
+        raise _unreadable(
+            path, str(error).splitlines()[0].removeprefix("calamine error: ")
         ) from error
+
+
+def _check_parts(path: Path, content: bytes) -> None:
+    """Refuse what would take all memory, at which the reader ends the whole process."""
+    try:
+        with ZipFile(io.BytesIO(content)) as parts:
+            for part in parts.infolist():
+                _check_part(path, parts, part)
+    except _BROKEN as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _check_part(path: Path, parts: ZipFile, part: ZipInfo) -> None:
+    declared = part.file_size
+    part.file_size = LARGEST_WORKBOOK  # it would be read no further than it says
+    size = rows = columns = 0
+    before = b""
+    with parts.open(part) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            size += len(chunk)
+            text = before + chunk
+            if pl.Series([text.decode("latin-1")]).str.count_matches(_FAR_CELL)[0]:
+                found = _CELL.findall(text)
+                rows = max(rows, *(int(row or 0) for _, row in found))
+                columns = max(columns, *(_column(letters) for letters, _ in found))
+            before = chunk[-_LONGEST_CELL:]
+    if size != declared:
+        raise _unreadable(path, f"its part {part.filename!r} is larger or smaller than it says")
+    if rows * columns > LARGEST_SHEET or columns > _MOST_COLUMNS:
+        raise _unreadable(
+            path, f"{part.filename!r} has cells as far as column {columns:,} and row {rows:,}"
+        )
+
+
+def _column(letters: bytes) -> int:
+    """The number of a column, from 1 on; 27 is `AA`."""
+    number = 0
+    for letter in letters.upper():
+        number = number * 26 + letter - ord("A") + 1
+    return number
 
 
 def _cells(reader: "ExcelReader", name: str) -> pl.DataFrame:
@@ -262,8 +319,15 @@ def _is_workbook(content: bytes) -> bool:
         with ZipFile(io.BytesIO(content)) as parts:
             inflated = sum(part.file_size for part in parts.infolist())
             return _WORKBOOK_MEMBER in parts.namelist() and inflated <= LARGEST_WORKBOOK
-    except BadZipFile:
+    except _BROKEN:
         return False
+
+
+def _unreadable(path: Path, reason: str) -> SourceRefusedError:
+    return SourceRefusedError(
+        f"{path.name} holds a workbook that cannot be read ({reason}):"
+        " get a sound copy from the publisher and run again"
+    )
 
 
 def _refused_sheet(path: Path, name: str, problem: str) -> SourceRefusedError:

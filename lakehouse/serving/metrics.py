@@ -5,18 +5,21 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from datetime import time as day_time
+from functools import partial
+from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickStatus
 from prometheus_client import CollectorRegistry, generate_latest, push_to_gateway
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, basic_auth_handler
 from prometheus_client.registry import Collector
 
 from lakehouse.automation.freshness import State
 from lakehouse.errors import LakehouseError
 from lakehouse.history import Materialization
+from lakehouse.resources.landing import shown
 from lakehouse.serving.health import DatasetHealth, Health, partition_end
 from lakehouse.serving.readings import Readings
 from lakehouse.settings import Settings
@@ -77,18 +80,25 @@ def push(settings: Settings) -> None:
     """
     if settings.pushgateway_url is None:
         return
+    account = urlsplit(settings.pushgateway_url)
+    address = shown(settings.pushgateway_url)
+    authorized = partial(
+        basic_auth_handler,
+        username=unquote(account.username) if account.username else None,
+        password=unquote(account.password or ""),
+    )
     try:
         health = Health(settings)
         registry = CollectorRegistry()
         registry.register(_QualityCollector(Readings(settings)))
         registry.register(_AssetCollector(health, _Durations(health)))
         push_to_gateway(
-            settings.pushgateway_url, job="lakehouse_push", registry=registry, timeout=_PUSH_SECONDS
+            *(address, "lakehouse_push", registry), timeout=_PUSH_SECONDS, handler=authorized
         )
     except Exception as error:
         logging.getLogger(__name__).warning(
             "The metrics could not be pushed to %s (%s): check LAKEHOUSE_PUSHGATEWAY_URL.",
-            settings.pushgateway_url,
+            address,
             error,
         )
 

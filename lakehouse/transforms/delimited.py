@@ -68,16 +68,23 @@ def header_of(data: bytes) -> list[str]:
 
 
 def column_names(data: bytes) -> list[str]:
-    """As `header_of`, in the file's own case."""
+    """As `header_of`, in the file's own case.
+
+    Names are told to people: what cannot be printed in them is replaced.
+    """
     text = data[: body_at(data)].decode("utf-8-sig", "replace").strip("\r\n")
     try:
         cells = next(csv.reader([text]), [])
     except csv.Error:
         cells = [text]
-    names = [cell.strip() for cell in cells]
+    names = [_printable(cell.strip()) for cell in cells]
     while names and not names[-1]:
         names.pop()
     return names
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "\ufffd" for character in name)
 
 
 def body_at(data: bytes) -> int:

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 from buckets import Buckets, running_buckets
 
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import LakehouseError, UnavailableError
 from lakehouse.resources.lake import Lake, LakeTable, Provenance
 from lakehouse.settings import Settings
 
@@ -373,3 +373,24 @@ def test_a_lake_in_a_bucket_is_like_one_in_a_folder(buckets, scheme, tmp_path, m
     assert lake.row_counts(TABLE) == {"2018-01": 1, "2018-02": 1, "2018-03": 2, "2018-04": 1}
     assert lake.history(TABLE, 1)[0]["run_id"] == "run-1"
     assert held_up(lake, "2018-01")
+
+
+def test_a_bucket_that_does_not_answer_is_one_sentence(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    options = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "planted",
+        "max_retries": "0",
+    }
+    lake = Lake(Settings(home=tmp_path, lake_uri="s3://bucket/lake", lake_storage_options=options))
+
+    for ask in (lake.exists, lake.snapshot):
+        with pytest.raises(UnavailableError) as raised:
+            ask(TABLE)
+        assert str(raised.value) == (
+            "The lake at s3://bucket/lake cannot be read (Connection refused (os error 111)):"
+            " check LAKEHOUSE_LAKE_URI, the credentials and the network"
+        )
