@@ -1,7 +1,7 @@
 # `make` alone lists the targets. On a machine with Python 3.11 to 3.13 and make, every target
 # first builds .venv from requirements.lock, which takes versions and hashes from there alone.
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint bench lock clean
+.PHONY: help install demo dev test faults fuzz lint audit sbom bench lock clean
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
   $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
@@ -9,6 +9,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 UV := uv==0.13.8
+AUDIT := pip-audit==2.10.0
+SBOM := cyclonedx-bom==7.5.0
+LOCKS := requirements.lock lakehouse/services/local_bigquery.lock benchmarks/requirements.lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +41,28 @@ test: install ## All tests.
 	  echo "What failed runs once more, by itself: some tests wait for what a busy machine delays."; \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
+faults: install ## The bad day rehearsed in full: over 200 kills, full disks, failing services; an hour.
+	@$(BIN)/python -m pytest tests/faults --full -n 2 --dist load
+
+fuzz: install ## The readers' fuzzing for some minutes; `make test` does a little of it.
+	@FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/fuzzing -n 2
+
 lint: install ## Ruff and the type checker.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+audit: install ## Look for known vulnerabilities of the locked dependencies; needs PyPI.
+	@$(BIN)/uv tool run --quiet --from $(AUDIT) pip-audit --strict --disable-pip --require-hashes \
+	  --progress-spinner off $(addprefix -r ,$(LOCKS)) || { \
+	  echo "Not clean: what stands above has a known vulnerability; or, where it says 'not found on PyPI',"; \
+	  echo "PyPI's vulnerability service cannot be reached from this machine and nothing was audited."; \
+	  exit 1; }
+
+sbom: install ## Write what the lock holds as CycloneDX, to dist/sbom.cdx.json; the same lock, the same bytes.
+	@mkdir -p dist
+	@PYTHONWARNINGS=ignore $(BIN)/uv tool run --quiet --from $(SBOM) cyclonedx-py requirements \
+	  requirements.lock --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json
 
 bench: install .venv-bench/.installed ## Measure us beside the original's way and beside the bare bound; prints ratios.
 	@$(BIN)/python -m benchmarks

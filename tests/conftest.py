@@ -7,11 +7,23 @@ from typing import Any
 
 import homes
 import pytest
+from faults.table import fault_table
 from homes import Home
 
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.services.clickhouse import PUBLISHED_DATABASES, ClickHouseService
 from lakehouse.settings import Settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="rehearse faults in full, not just a few")
+    parser.addoption("--fault-seed", default="1", help="what the moments of faults follow from")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = [report for each in terminalreporter.stats.values() for report in each]
+    if table := fault_table(reports):
+        terminalreporter.write(f"\n{table}")
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,17 @@ import io
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 import pytest
@@ -40,6 +44,9 @@ PUBLISHED = ("daily_summary", "failure_rates", "yearly_summary")
 
 WITHOUT = "bigquery" if bigquery.available(Settings()) else ""
 """What cannot run on this machine: the BigQuery emulator needs a Python 3.13."""
+
+Tables: TypeAlias = dict[str, Counter[str]]
+"""The rows of each table, and how often it has each of them."""
 
 
 @dataclass(frozen=True)
@@ -103,25 +110,22 @@ class Home:
     def has_bigquery(self) -> bool:
         return "bigquery" not in self.settings.without.split()
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, variables: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
         """The command as a process of its own."""
         return subprocess.Popen(
             [COMMAND, *arguments],
-            env=self.environment,
+            env=self.environment | dict(variables or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **options,
         )
 
-    def run(self, *arguments: str) -> Answer:
+    def run(self, *arguments: str, variables: Mapping[str, str] | None = None) -> Answer:
         """The command as a process of its own, to its end."""
-        with self.start(*arguments) as process:
-            try:
-                out, err = process.communicate(timeout=300)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        return Answer(process.returncode, out, err)
+        return ended(self.start(*arguments, variables=variables))
 
     def call(self, *arguments: str, **variables: str) -> Answer:
         """The same in this process, which saves the two seconds that importing Dagster takes."""
@@ -162,47 +166,92 @@ class Home:
 
     def tables(self) -> dict[str, str]:
         """A digest of the rows of every table, of the lake and as published."""
-        found = {table.name: _digest(self.rows(table)) for table in LAKE_TABLES}
+        return digests(self.drive_tables())
+
+    def drive_tables(self) -> Tables:
+        """All that is made of drive stats, in the lake and as published."""
+        found = {table.name: lines(self.rows(table)) for table in LAKE_TABLES}
         with ClickHouse(self.settings).client() as client:
             for name in PUBLISHED:
-                rows = client.query(f"SELECT * FROM drives.{name} ORDER BY ALL").result_rows
-                found[f"clickhouse {name}"] = _hash(repr(rows))
+                rows = client.query(f"SELECT * FROM drives.{name}").result_rows
+                found[f"clickhouse {name}"] = counted(rows)
         return found
 
-    def taxi_tables(self, service: str = "green") -> dict[str, str]:
-        """A digest of all that is made of a taxi service: objects by bytes, tables by rows."""
-        found = {}
+    def taxi_tables(self, service: str = "green") -> Tables:
+        """All that is made of a taxi service, of objects their bytes as well as their rows."""
+        found: Tables = {}
         objects = Objects(self.settings)
         for name, _ in objects.list(f"data/{service}/"):
             with objects.local(name) as local:
-                found[name] = hashlib.sha256(local.path.read_bytes()).hexdigest()
+                digest = hashlib.sha256(local.path.read_bytes()).hexdigest()
+                found[name] = lines(pl.read_parquet(local.path)) + Counter([digest])
         table = f"{service}_trips"
-        found["postgres"] = _hash(
-            repr(Postgres(self.settings).query(f"SELECT * FROM taxi.{table} ORDER BY month, _row"))
-        )
+        found["postgres"] = counted(Postgres(self.settings).query(f"SELECT * FROM taxi.{table}")[1])
         if self.has_bigquery:
-            found["bigquery"] = _hash(
-                repr(BigQuery(self.settings).query(f"SELECT * FROM {table} ORDER BY month, _row"))
-            )
+            found["bigquery"] = counted(BigQuery(self.settings).query(f"SELECT * FROM {table}")[1])
         lake_tables = [gold.publication.gold for gold in taxi.gold_tables(service).values()]
         for lake_table in (*lake_tables, taxi.REJECTS[service]):
-            found[lake_table.name] = _digest(self.rows(lake_table))
+            found[lake_table.name] = lines(self.rows(lake_table))
         with ClickHouse(self.settings).client() as client:
             for name in taxi.gold_tables(service):
-                sql = f"SELECT * FROM taxi.{name} WHERE service = %(service)s ORDER BY ALL"
-                rows = client.query(sql, {"service": service}).result_rows
-                found[f"clickhouse {name}"] = _hash(repr(rows))
+                sql = f"SELECT * FROM taxi.{name} WHERE service = %(service)s"
+                found[f"clickhouse {name}"] = counted(
+                    client.query(sql, {"service": service}).result_rows
+                )
         return found
+
+    def begun(self, step: str) -> int:
+        """How often a step began, as Dagster's history says."""
+        database = self.folder / "dagster" / "storage" / "event_log.db"
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as history:
+            sql = (
+                "SELECT count(*) FROM event_logs"
+                " WHERE dagster_event_type = 'STEP_START' AND step_key = ?"
+            )
+            return int(history.execute(sql, (step,)).fetchone()[0])
+
+    def wait_until_it_begins(self, process: subprocess.Popen[str], step: str) -> None:
+        """Until a process begins a step."""
+        before = self.begun(step)
+        wait_until(process, lambda: self.begun(step) > before, f"{step} never began")
 
     def down(self) -> None:
         for service in local_services(self.settings):
             service.stop()
 
 
-def _digest(frame: pl.DataFrame) -> str:
-    frame = frame.select(sorted(frame.columns))
-    return _hash(frame.sort(pl.all()).write_csv())
+def ended(process: subprocess.Popen[str], seconds: float = 300) -> Answer:
+    """What a process said, once it has ended, for which it has so many seconds."""
+    with process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return Answer(process.returncode, out, err)
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def lines(frame: pl.DataFrame) -> Counter[str]:
+    """The rows of a frame, and its header, without columns that have nothing in them."""
+    filled = [column.name for column in frame if column.null_count() < frame.height]
+    return Counter(frame.select(sorted(filled)).write_csv().splitlines())
+
+
+def counted(rows: Iterable[Any]) -> Counter[str]:
+    """The rows of a database."""
+    return Counter(map(repr, rows))
+
+
+def digests(tables: Tables) -> dict[str, str]:
+    """The same for the same rows, in any order."""
+    return {
+        name: hashlib.sha256(repr(sorted(rows.items())).encode()).hexdigest()
+        for name, rows in tables.items()
+    }
+
+
+def wait_until(process: subprocess.Popen[str], holds: Callable[[], bool], otherwise: str) -> None:
+    """Until something holds, which must be before the process ends."""
+    while not holds():
+        assert process.poll() is None, f"{otherwise}: {process.communicate()}"
+        time.sleep(0.005)

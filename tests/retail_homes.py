@@ -1,13 +1,10 @@
 """Online Retail in a lakehouse of its own: what is made of it, and the moments to disturb it."""
 
-import hashlib
 import io
-import sqlite3
 import subprocess
-import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import xlsxwriter
-from homes import Answer, Home
+from homes import Answer, Home, Tables, counted, digests, lines, wait_until
 
 from lakehouse.instance import open_instance
 from lakehouse.resources.clickhouse import ClickHouse
@@ -89,17 +86,21 @@ def backfill(home: Home, *options: str, month: str | None = None) -> Answer:
 
 def tables(home: Home) -> dict[str, str]:
     """A digest of the rows of every table, but for when their file landed."""
-    found = {}
+    return digests(retail_tables(home))
+
+
+def retail_tables(home: Home) -> Tables:
+    """All that is made of Online Retail, but for when its file landed."""
+    found: Tables = {}
     with ClickHouse(home.settings).client() as client:
         names = client.query(
             "SELECT database || '.' || name FROM system.tables"
             f" WHERE database IN {_DATABASES} ORDER BY 1"
         ).result_rows
         for (name,) in names:
-            rows = client.query(f"SELECT * EXCEPT LOAD_DATETIME FROM {name} ORDER BY ALL")
-            found[name] = hashlib.sha256(repr(rows.result_rows).encode()).hexdigest()
-    rejects = home.rows(REJECTS).sort("file", "line")
-    return found | {"rejects": hashlib.sha256(rejects.write_csv().encode()).hexdigest()}
+            rows = client.query(f"SELECT * EXCEPT LOAD_DATETIME FROM {name}").result_rows
+            found[name] = counted(rows)
+    return found | {"rejects": lines(home.rows(REJECTS))}
 
 
 @contextmanager
@@ -112,22 +113,6 @@ def history(home: Home) -> Iterator[dg.DagsterInstance]:
             yield instance
 
 
-def wait_until_it_begins(home: Home, process: subprocess.Popen[str], step: str) -> None:
-    """Until a step begins, as Dagster's history says."""
-    before = _begun(home, step)
-    _wait(process, lambda: _begun(home, step) > before, f"{step} never began")
-
-
-def _begun(home: Home, step: str) -> int:
-    database = home.folder / "dagster" / "storage" / "event_log.db"
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as events:
-        sql = (
-            "SELECT count(*) FROM event_logs"
-            " WHERE dagster_event_type = 'STEP_START' AND step_key = ?"
-        )
-        return int(events.execute(sql, (step,)).fetchone()[0])
-
-
 def wait_until_dbt_makes(home: Home, process: subprocess.Popen[str], database: str) -> None:
     """Until dbt builds another table that is to take its place in this database."""
     building = (
@@ -136,14 +121,8 @@ def wait_until_dbt_makes(home: Home, process: subprocess.Popen[str], database: s
     )
     with ClickHouse(home.settings).client() as client:
         left_behind = client.query(building).result_rows
-        _wait(
+        wait_until(
             process,
             lambda: bool({*client.query(building).result_rows} - {*left_behind}),
             f"no table of {database} was made",
         )
-
-
-def _wait(process: subprocess.Popen[str], holds: Callable[[], bool], otherwise: str) -> None:
-    while not holds():
-        assert process.poll() is None, f"{otherwise}: {process.communicate()}"
-        time.sleep(0.005)

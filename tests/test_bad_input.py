@@ -5,9 +5,7 @@ once, and each test looks at one month of what came out.
 """
 
 import os
-import shutil
 import signal
-import subprocess
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -322,48 +320,6 @@ def test_a_publisher_on_the_network_that_misbehaves(tmp_path: Path, make_home: A
         " open its address in a browser to see what the publisher sends."
     ]
     assert not list(home.folder.rglob("*.part"))
-
-
-@pytest.fixture
-def small_disk(make_home: Any) -> Iterator[Home]:
-    """A home on a disk of 96 MB of its own."""
-    home = make_home()
-    home.folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(home.folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no disk can be mounted here")
-    yield home
-    home.down()
-    subprocess.run(["umount", "--lazy", home.folder], check=True)
-
-
-@pytest.mark.parametrize("left", [0, 300_000])
-def test_a_full_disk(small_disk: Home, left: int, make_home: Any) -> None:
-    """Full from the beginning, and filling up on the way: after it, as if it had not been."""
-    home, ballast = small_disk, small_disk.folder / "ballast"
-    for month in ("2018-01", "2018-04"):
-        write_archive(home.mirror, archive_of(month), month_files(month))
-    home.backfill("2018-01")
-    before = home.tables()
-    ballast.write_bytes(bytes(shutil.disk_usage(home.folder).free - left))
-
-    answer = home.call("backfill", "drives", "--from", "2018-04")
-
-    assert answer.code == 1
-    assert "The disk is full: free some space and run again" in answer.out + answer.err
-    assert "Traceback" not in answer.err
-    ballast.unlink()
-    if left == 0:
-        assert home.tables() == before
-    home.backfill("2018-04")
-    (counted,) = home.query("SELECT sum(drive_count) AS drives FROM drives.daily_summary")
-    assert counted == {"drives": 2 * DAYS * DRIVES}
-    undisturbed = make_home(home.mirror)
-    undisturbed.backfill("2018-01")
-    undisturbed.backfill("2018-04")
-    assert home.tables() == undisturbed.tables()
 
 
 def test_clickhouse_is_down(make_home: Any, free_port: Callable[[], int]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,9 @@ from lakehouse.settings import Settings
 _LOOPBACK = "127.0.0.1"
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
-# psutil derives the create time from the system clock, which may be adjusted a little meanwhile.
+_LEAST_FREE_BYTES = 1 << 20
+# psutil derives the create time from the system clock, which may be adjusted a little meanwhile. Of
+# a clock that was set, the port that the process listens on tells that it is the one.
 _CREATE_TIME_TOLERANCE_SECONDS = 2.0
 
 
@@ -94,6 +97,7 @@ class LocalService(ABC):
         with self._lock():
             process, port = self._find()
             if process is None:
+                self._end_unrecorded()
                 self._require_free_port()
                 process = self._launch()
             self._wait_until_ready(process, port)
@@ -122,9 +126,18 @@ class LocalService(ABC):
             drift = abs(process.create_time() - record["created"])
         except (FileNotFoundError, ValueError, psutil.Error):
             return None, self.port
-        if drift > _CREATE_TIME_TOLERANCE_SECONDS or _ended(process):
+        is_the_one = drift < _CREATE_TIME_TOLERANCE_SECONDS or _listens(process, record["port"])
+        if not is_the_one or _ended(process):
             return None, self.port
         return process, record["port"]
+
+    def _end_unrecorded(self) -> None:
+        """Ends a server of this folder that has the port: who started it was killed over it."""
+        process = _listener(self.port)
+        with suppress(psutil.Error):
+            # Every server works in its folder, or in its data.
+            if process and Path(process.cwd()).is_relative_to(self.folder):
+                _end(process, self.stop_signal)
 
     def _require_free_port(self) -> None:
         with socket.socket() as probe:
@@ -156,8 +169,14 @@ class LocalService(ABC):
         process = psutil.Process(child.pid)
         record = {"pid": process.pid, "created": process.create_time(), "port": self.port}
         draft = self._record.with_suffix(".tmp")
-        draft.write_text(json.dumps(record))
-        draft.replace(self._record)
+        try:
+            draft.write_text(json.dumps(record))
+            draft.replace(self._record)
+        except OSError:
+            # Nobody would find it again, and it has the port.
+            child.kill()
+            child.wait()
+            raise
         return process
 
     def _wait_until_ready(self, process: psutil.Process, port: int) -> None:
@@ -165,6 +184,11 @@ class LocalService(ABC):
         # A server of another home may answer on the port, so ours must be the one that listens.
         while not (_listens(process, port) and self.ready(port)):
             if _ended(process):
+                if shutil.disk_usage(self.folder).free < _LEAST_FREE_BYTES:
+                    raise LakehouseError(
+                        f"{self.title} ended while it was starting: the disk of {self.folder} is "
+                        "full; make room and run again."
+                    )
                 raise LakehouseError(
                     f"{self.title} ended while it was starting: {_last_line(self.log)} "
                     f"(the log is {self.log})."
@@ -206,10 +230,17 @@ def _listens(process: psutil.Process, port: int) -> bool:
 def _holder(port: int) -> str:
     """Who listens on the port, as far as the operating system tells."""
     with suppress(psutil.Error):
+        if process := _listener(port):
+            return f"{process.name()} (process {process.pid})"
+    return "another program"
+
+
+def _listener(port: int) -> psutil.Process | None:
+    with suppress(psutil.Error):
         for connection in psutil.net_connections(kind="tcp"):
             if _is_listener(connection, port) and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
-    return "another program"
+                return psutil.Process(connection.pid)
+    return None
 
 
 def _is_listener(connection: Any, port: int) -> bool:
