@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -87,19 +86,21 @@ class Run:
 
 def run(command: list[str], **environment: str) -> Run:
     """Run a program to its end; a failure shows what it said and ends the benchmark."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | environment, stdout=output, stderr=errors
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "measured.json"
+        measure = [sys.executable, "-S", str(ROOT / "benchmarks" / "measured.py"), str(file)]
+        result = subprocess.run(
+            [*measure, *command],
+            cwd=ROOT,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        output.seek(0)
-        errors.seek(0)
-        if os.waitstatus_to_exitcode(status):
-            sys.exit(f"{' '.join(command)} failed:\n{errors.read().decode()}")
-        written_mb = usage.ru_oublock * 512 / 1024**2
-        return Run(seconds, usage.ru_maxrss / 1024, written_mb, output.read().decode())
+        measured = json.loads(file.read_text())
+    if measured.pop("code"):
+        sys.exit(f"{' '.join(command)} failed:\n{result.stderr}")
+    return Run(**measured, output=result.stdout)
 
 
 class Home:

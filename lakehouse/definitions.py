@@ -1,15 +1,12 @@
 """The one place where all is put together."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 
-from lakehouse.automation.alerts.sensors import build_alerts
-from lakehouse.automation.crashes import killed_runs
 from lakehouse.automation.dataset import Dataset
 from lakehouse.automation.datasets import datasets
-from lakehouse.automation.maintenance import build_maintenance
-from lakehouse.automation.reports import build_reports
 from lakehouse.resources.bigquery import BigQuery
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.resources.dbt import Dbt
@@ -61,19 +58,31 @@ def build_definitions(
     known = [only] if only else list(datasets(settings).values())
     return dg.Definitions.merge(
         *(each.definitions() for each in known),
+        _build_sensors(settings, known),
         # A command that makes one data set needs nothing of what looks after all of them.
-        *([] if only else [build_maintenance(settings, known)]),
+        *([] if only else [_build_maintenance(settings, known)]),
         dg.Definitions(
-            sensors=[
-                *build_alerts(settings.dagster_url),
-                build_reports(known, settings),
-                killed_runs,
-            ],
             resources=resources | overrides,
             # A step in a process of its own costs 2.6 s here, in the run's process 0.06 s.
             executor=dg.in_process_executor,
         ),
     )
+
+
+def _build_sensors(settings: Settings, known: Sequence[Dataset]) -> dg.Definitions:
+    """What watches the runs of all data sets; imported by those alone who need it, as below."""
+    from lakehouse.automation.alerts.sensors import build_alerts
+    from lakehouse.automation.crashes import killed_runs
+    from lakehouse.automation.reports import build_reports
+
+    watching = build_alerts(settings.dagster_url)
+    return dg.Definitions(sensors=[*watching, build_reports(known, settings), killed_runs])
+
+
+def _build_maintenance(settings: Settings, known: Sequence[Dataset]) -> dg.Definitions:
+    from lakehouse.automation.maintenance import build_maintenance
+
+    return build_maintenance(settings, known)
 
 
 @dg.definitions

@@ -31,18 +31,19 @@ def _months_are_over(partition: Partition) -> Outcome:
 
 def _keeps_contract(table: Table, schema: pl.Schema) -> Check:
     def run(partition: Partition) -> Outcome:
-        key = tables.month_partition(partition.key)
-        rows = partition.clickhouse.partition_frame(table, key)
-        return contract_outcome(
-            partition, f"retail/raw/{table.name}", schema, rows.cast(schema).lazy()
-        )
+        rows = _rows(partition, table).cast(schema)
+        return contract_outcome(partition, f"retail/raw/{table.name}", schema, rows.lazy())
 
     return Check("contract", "Every row keeps the table's contract.", run)
 
 
 def _count(partition: Partition, table: Table) -> int:
-    frame = partition.clickhouse.partition_frame(table, tables.month_partition(partition.key))
-    return frame.height
+    return _rows(partition, table, "InvoiceNo").height
+
+
+def _rows(partition: Partition, table: Table, *columns: str) -> pl.DataFrame:
+    key = tables.month_partition(partition.key)
+    return partition.clickhouse.partition_frame(table, key, *columns)
 
 
 def _conserves_lines(partition: Partition) -> Outcome:
@@ -67,7 +68,7 @@ def _conserves_lines(partition: Partition) -> Outcome:
 
 def _conserves_rows(partition: Partition) -> Outcome:
     lines, staged = (
-        partition.clickhouse.partition_frame(table, tables.month_partition(partition.key))
+        _rows(partition, table, "TotalAmount")
         for table in (tables.ONLINE_RETAILS, tables.PSA_ONLINE_RETAILS)
     )
     outcome = conserved(partition, lines.height, "lines", {"staging rows": staged.height})
@@ -80,8 +81,8 @@ def _conserves_rows(partition: Partition) -> Outcome:
 
 
 def _agree(partition: Partition) -> Outcome:
-    key = tables.month_partition(partition.key)
-    rows = partition.clickhouse.partition_frame(tables.PSA_ONLINE_RETAILS, key)
+    columns = ("hub_invoice_hash_key", "Invoice", "StockCode", "InvoiceDate", *_SAME_ON_ALL_LINES)
+    rows = _rows(partition, tables.PSA_ONLINE_RETAILS, *columns)
     values = [pl.col(name).n_unique() for name in _SAME_ON_ALL_LINES]
     differing = (
         rows.group_by("hub_invoice_hash_key")

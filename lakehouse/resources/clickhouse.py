@@ -198,15 +198,24 @@ class ClickHouse:
                 _load_and_replace(client, table, partition, rows)
         return rows.height
 
-    def partition_frame(self, table: Table, partition: tuple[Any, ...]) -> pl.DataFrame:
+    def partition_frame(
+        self, table: Table, partition: tuple[Any, ...], *names: str
+    ) -> pl.DataFrame:
         """The rows of a partition as a frame, UUIDs as text; empty where it is absent.
+
+        Args:
+            table: The table.
+            partition: The values of `table.partition_by`.
+            names: Its columns; all where none are named.
 
         Raises:
             UnavailableError: the server does not answer.
         """
         columns = ", ".join(
-            f"toString({quoted(name)}) AS {quoted(name)}" if kind == "UUID" else quoted(name)
-            for name, kind in table.columns.items()
+            f"toString({quoted(name)}) AS {quoted(name)}"
+            if table.columns[name] == "UUID"
+            else quoted(name)
+            for name in names or table.columns
         )
         with self.client() as client:
             _ensure_table(client, table)
