@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import clean_environment  # noqa: F401  # before anything reads settings
 import homes
 import pytest
 from faults.table import fault_table
