@@ -37,7 +37,7 @@ dev: install ## Dagster's UI with all assets, at http://127.0.0.1:3000.
 	@$(BIN)/dagster dev
 
 test: install ## All tests.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder || { \
+	@$(BIN)/python -m pytest -n 2 --dist loadfile || { \
 	  echo "What failed runs once more, by itself: some tests wait for what a busy machine delays."; \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
