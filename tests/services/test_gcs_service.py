@@ -137,11 +137,13 @@ def test_killed_at_any_moment_it_starts_again_with_a_whole_object(service: GcsSe
                 while generation(status) == before:
                     time.sleep(0.01)
                 time.sleep(0.011 * moment)
+                writer.send_signal(signal.SIGSTOP)  # what it writes next is not what is looked at
                 kill(status)
                 status = service.start()
                 content = blob(status).download_as_bytes(checksum="crc32c")
                 assert len(content) == 3_000_000
                 assert len(set(content)) == 1
+                writer.send_signal(signal.SIGCONT)
         finally:
             writer.kill()
 
