@@ -8,12 +8,6 @@ from faults.subjects import SUBJECTS
 
 
 @pytest.fixture(scope="session")
-def is_full(pytestconfig: pytest.Config) -> bool:
-    """Whether faults are rehearsed in full."""
-    return bool(pytestconfig.getoption("full"))
-
-
-@pytest.fixture(scope="session")
 def rehearsals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Rehearsal]]:
     made: dict[str, Rehearsal] = {}
 
