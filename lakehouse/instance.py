@@ -30,15 +30,26 @@ from lakehouse.settings import Settings
 
 _CONFIG_FOLDER = Path(__file__).resolve().parent.parent
 
+_PRINTS_ARE_SHOWN = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
+
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The instance that `dagster dev` uses here; that of DAGSTER_HOME where it is set."""
+    """The instance that `dagster dev` uses here; that of DAGSTER_HOME where it is set.
+
+    What the command's steps print goes to its terminal alone: to keep it as well takes two more
+    processes a run.
+    """
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
     base = settings.state / "dagster"
     base.mkdir(parents=True, exist_ok=True)
     return dg.DagsterInstance.from_ref(
-        InstanceRef.from_dir(str(base), config_dir=str(_CONFIG_FOLDER))
+        InstanceRef.from_dir(str(base), config_dir=str(_CONFIG_FOLDER), overrides=_PRINTS_ARE_SHOWN)
     )
 
 

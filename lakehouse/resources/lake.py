@@ -232,7 +232,7 @@ class Lake:
     def _create(self, table: LakeTable) -> None:
         DeltaTable.create(
             self.uri(table),
-            schema=_delta_schema(table.schema),
+            schema=Schema.from_arrow(table.schema),
             mode="ignore",
             partition_by=[table.partition_by],
             storage_options=self.options,
@@ -244,7 +244,7 @@ class Lake:
         )
 
     def _missing_columns(self, table: LakeTable) -> list[Field]:
-        wanted = _delta_schema(table.schema)
+        wanted = Schema.from_arrow(table.schema)
         present = {field.name: field for field in self._open(table).schema().fields}
         for field in wanted.fields:
             there = present.get(field.name)
@@ -391,11 +391,6 @@ def _stats(frame: pl.DataFrame) -> dict[str, Any]:
 
 def _named(field: Field) -> str:
     return str(getattr(field.type, "type", field.type))
-
-
-def _delta_schema(schema: pl.Schema) -> Schema:
-    empty = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return Schema.from_arrow(empty.schema)
 
 
 def _told(line: str) -> str:

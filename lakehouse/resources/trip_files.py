@@ -58,7 +58,7 @@ class RawTrips:
     """The rows of a month's file before they are cleaned.
 
     Attributes:
-        frame: The columns of the file.
+        frame: The columns of the file, and `_row`, from 1 on.
         rows: How many rows the file has, those of `rejects` included.
         rejects: Lines of a CSV that are no rows, as `REJECTS`.
     """
@@ -191,7 +191,8 @@ class TripFiles:
         _verify(file)
         try:
             if file.is_parquet:
-                frame = pl.scan_parquet(file.path)
+                # Counted by the scan, which then reads no more of a row than a filter needs.
+                frame = pl.scan_parquet(file.path, row_index_name="_row", row_index_offset=1)
                 rows = int(frame.select(pl.len()).collect().item())
                 yield RawTrips(frame, rows, pl.DataFrame(schema=REJECTS))
                 return

@@ -96,7 +96,8 @@ def canonical(raw: pl.LazyFrame, service: str, month: str, zones: pl.DataFrame) 
     """The trips of a month such as `2020-03`, from the publisher's Parquet or `read_csv`'s frames.
 
     Args:
-        raw: The columns of the file; frames of `read_csv` bring their own `_row`.
+        raw: The columns of the file; `_row`, which is made where it is absent, numbers its rows
+            from 1 on, and `_unreadable` beside it is what `read_csv` could not read.
         service: One of `SERVICES`.
         month: The month that the file is of.
         zones: As `ZONES`; their location ids are the known ones.
@@ -105,13 +106,14 @@ def canonical(raw: pl.LazyFrame, service: str, month: str, zones: pl.DataFrame) 
         SourceRefusedError: The file is not the service's, or has types that no trip has.
     """
     schema = raw.collect_schema()
-    numbered = schema.get("_row") == pl.Int64 and schema.get("_unreadable") == pl.String
+    numbered = "_row" in schema
+    told = numbered and "_unreadable" in schema
     cells = [name for name in schema if not (numbered and name in ("_row", "_unreadable"))]
     layout = recognise(cells, service, month)
     rows = raw if numbered else raw.with_row_index("_row", offset=1)
     read = rows.select(
         pl.col("_row").cast(pl.Int64),
-        *(pl.col("_unreadable").alias(_EARLIER) for _ in range(numbered)),
+        *(pl.col("_unreadable").alias(_EARLIER) for _ in range(told)),
         *_read(layout, service, schema),
     )
     frame = (
@@ -132,12 +134,13 @@ def write(trips: pl.LazyFrame, path: Path) -> None:
 
     The file is not replaced in one step: write it beside its place and move it there.
     """
+    # Of yellow's, level 3 saves 6 % of the bytes and takes 8 % longer.
     trips.sink_parquet(
         path,
         compression="zstd",
-        compression_level=3,
+        compression_level=2,
         statistics=True,
-        row_group_size=512 * 1024,
+        row_group_size=256 * 1024,
         data_page_size=1024 * 1024,
         maintain_order=True,
         engine="streaming",
