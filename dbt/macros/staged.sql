@@ -25,6 +25,9 @@
         {{ get_create_table_as_sql(False, aside, sql) }}
     {% endcall %}
 
+    {% call statement('room') %}
+        {{ require_room() }}
+    {% endcall %}
     {% call statement('create') %}
         create table if not exists {{ table }} as {{ aside }}
     {% endcall %}
@@ -41,6 +44,15 @@
     {{ return({'relations': [table]}) }}
 
 {% endmaterialization %}
+
+
+{#
+  Fails on a full disk, before anything is defined: ClickHouse, where it runs from libchdb, leaves an
+  empty definition then, with which the table is gone.
+#}
+{% macro require_room() -%}
+    select throwIf(filesystemAvailable() < 1048576, 'No space left on device')
+{%- endmacro %}
 
 
 {% macro replace_partitions(table, aside) %}

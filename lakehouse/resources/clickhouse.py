@@ -32,6 +32,9 @@ _ADDRESS = re.compile(r"(?P<scheme>https?)://(?P<host>[^/@:]+):(?P<port>\d+)/?")
 _AUTHENTICATION_CODES = {192, 193, 194, 516}
 _ACCESS_DENIED = 497
 _NOT_ENOUGH_SPACE = 243
+_DISK_FULL = "No space left on device"
+_LEAST_FREE_BYTES = 1 << 20
+"""What ClickHouse itself wants before it writes rows."""
 _INTEGERS = {
     str(dtype): dtype
     for dtype in (
@@ -324,22 +327,21 @@ class ClickHouse:
 def _ensure_table(client: "Client", table: Table) -> None:
     from clickhouse_connect.driver.binding import format_str
 
-    columns = ", ".join(f"{quoted(c)} {t}" for c, t in table.columns.items())
-    order = ", ".join(map(quoted, table.order_by))
-    client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(table.database)}")
-    client.command(
-        f"CREATE TABLE IF NOT EXISTS {quoted(table.database, table.name)} ({columns}) "
-        f"ENGINE = MergeTree PARTITION BY {table.partition_by} ORDER BY ({order}) "
-        f"COMMENT {format_str(table.comment)}"
-    )
-    columns_now = client.query(
-        "SELECT name, type FROM system.columns "
-        "WHERE database = {database:String} AND table = {table:String}",
-        parameters={"database": table.database, "table": table.name},
-    )
-    existing = {row[0]: row[1] for row in columns_now.result_rows}
+    existing = _columns(client, table)
+    if not existing:
+        columns = ", ".join(f"{quoted(c)} {t}" for c, t in table.columns.items())
+        order = ", ".join(map(quoted, table.order_by))
+        _require_room(client)
+        client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(table.database)}")
+        client.command(
+            f"CREATE TABLE IF NOT EXISTS {quoted(table.database, table.name)} ({columns}) "
+            f"ENGINE = MergeTree PARTITION BY {table.partition_by} ORDER BY ({order}) "
+            f"COMMENT {format_str(table.comment)}"
+        )
+        existing = _columns(client, table)
     for column, kind in table.columns.items():
         if column not in existing:
+            _require_room(client)
             client.command(
                 f"ALTER TABLE {quoted(table.database, table.name)} "
                 f"ADD COLUMN IF NOT EXISTS {quoted(column)} {kind}"
@@ -349,6 +351,24 @@ def _ensure_table(client: "Client", table: Table) -> None:
                 f"Column {column} of {table} in ClickHouse is {existing[column]} and should be "
                 f"{kind}: drop the table and materialize it again."
             )
+
+
+def _columns(client: "Client", table: Table) -> dict[str, str]:
+    """The types of the columns that a table has now; none where it is absent."""
+    result = client.query(
+        "SELECT name, type FROM system.columns "
+        "WHERE database = {database:String} AND table = {table:String}",
+        parameters={"database": table.database, "table": table.name},
+    )
+    return dict(result.result_rows)
+
+
+def _require_room(client: "Client") -> None:
+    """Fails on a full disk, before a table is defined: libchdb does not notice that it cannot write
+    a definition, and leaves an empty one, with which the table is gone."""
+    client.command(
+        f"SELECT throwIf(filesystemAvailable() < {_LEAST_FREE_BYTES}, '{_DISK_FULL}')"
+    )
 
 
 def _fitting(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
@@ -390,6 +410,7 @@ def _load_and_replace(
 
     name = f"{table.database}__{table.name}__{uuid4().hex}"
     target, staging = quoted(table.database, table.name), quoted(_STAGING, name)
+    _require_room(client)
     client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(_STAGING)}")
     client.command(f"CREATE TABLE {staging} AS {target}")
     try:
@@ -480,7 +501,7 @@ def _is_from_server(error: "DatabaseError") -> bool:
 
 
 def _is_disk_full(error: "DatabaseError") -> bool:
-    return error.code == _NOT_ENOUGH_SPACE or "No space left on device" in str(error)
+    return error.code == _NOT_ENOUGH_SPACE or _DISK_FULL in str(error)
 
 
 def _message(error: "DatabaseError") -> str:

@@ -42,6 +42,9 @@ _PARSED = "partial_parse.msgpack"
 _COLUMN_LINEAGE = "column_lineage.json"
 _FAILURES_TOLD = 5
 _PROBLEM_LENGTH = 300
+_DISK_FULL = ("No space left on device", "not enough space")
+"""What ClickHouse says through dbt where it has no room."""
+
 _NO_ANSWER = ("ConnectionPool(", "Connection aborted", "Connection refused", "ProtocolError")
 """What dbt says where ClickHouse went away."""
 
@@ -221,6 +224,11 @@ class Dbt:
                 else:
                     yield event
             problems = [] if invocation.is_successful() else _problems(target, told)
+            if any(sign in problem for problem in problems for sign in _DISK_FULL):
+                raise LakehouseError(
+                    "The disk of ClickHouse is full and what was there before is untouched: make"
+                    " room and run again"
+                )
             if any(sign in problem for problem in problems for sign in _NO_ANSWER):
                 raise UnavailableError(
                     "ClickHouse stopped answering while dbt ran: start it with `lakehouse up`, or"

@@ -18,6 +18,10 @@ PUBLISHED_DATABASES = (
 )
 """What the reader account may read."""
 
+_ANSWER_BYTES = 128 * 1024**2
+"""What an answer may have before it is put into a file until it is whole, of which libchdb does not
+notice that it was never written: on a full disk the answer would be empty."""
+
 _NETWORKS = "<networks><ip>127.0.0.1</ip><ip>::1</ip></networks>"
 
 _CONFIG = """\
@@ -36,8 +40,11 @@ _CONFIG = """\
 _USERS = """\
 <clickhouse>
   <profiles>
-    <default/>
+    <default>
+      <http_response_buffer_size>{answer_bytes}</http_response_buffer_size>
+    </default>
     <reader>
+      <http_response_buffer_size>{answer_bytes}</http_response_buffer_size>
       <readonly>2</readonly>
       <max_execution_time>60</max_execution_time>
       <max_memory_usage>4000000000</max_memory_usage>
@@ -129,6 +136,7 @@ def _users_xml(settings: Settings) -> str:
     password = settings.clickhouse_reader_password.get_secret_value()
     digest = hashlib.sha256(password.encode()).hexdigest()
     return _USERS.format(
+        answer_bytes=_ANSWER_BYTES,
         networks=_NETWORKS,
         reader=reader,
         password=f"<password_sha256_hex>{digest}</password_sha256_hex>"

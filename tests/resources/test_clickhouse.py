@@ -3,9 +3,12 @@
 import math
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -306,3 +309,44 @@ def test_a_query_that_clickhouse_refuses_is_answered_with_its_own_words(
         clickhouse.query(sql)
     assert str(error.value).startswith(message)
     assert "version" not in str(error.value)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own for a server."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_full_disk_is_said_and_what_is_published_stays(
+    small_disk: Path, free_port: Callable[[], int]
+) -> None:
+    settings = Settings(home=small_disk, clickhouse_port=free_port())
+    clickhouse, service = ClickHouse(settings), ClickHouseService(settings)
+    clickhouse.replace_partition(SUMMARY, (202401,), JANUARY, "run")
+    before = published(clickhouse)
+    wider = replace(SUMMARY, columns=SUMMARY.columns | {"more": "UInt8"})
+    with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+
+    for table, rows in (
+        (SUMMARY, month(date(2024, 1, 1), 11)),
+        (wider, JANUARY.with_columns(more=pl.lit(1, pl.UInt8))),
+    ):
+        with pytest.raises(LakehouseError, match=r"disk of ClickHouse at .* is full .* make room"):
+            clickhouse.replace_partition(table, (202401,), rows, "run")
+    with pytest.raises(LakehouseError, match="is full"):
+        clickhouse.ensure_table(RATES)
+    assert published(clickhouse) == before
+
+    (small_disk / "filler").unlink()
+    service.stop()
+    assert published(clickhouse) == before
+    assert clickhouse.replace_partition(SUMMARY, (202402,), FEBRUARY, "run") == FEBRUARY.height
+    service.stop()
