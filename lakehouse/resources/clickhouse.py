@@ -366,9 +366,7 @@ def _columns(client: "Client", table: Table) -> dict[str, str]:
 def _require_room(client: "Client") -> None:
     """Fails on a full disk, before a table is defined: libchdb does not notice that it cannot write
     a definition, and leaves an empty one, with which the table is gone."""
-    client.command(
-        f"SELECT throwIf(filesystemAvailable() < {_LEAST_FREE_BYTES}, '{_DISK_FULL}')"
-    )
+    client.command(f"SELECT throwIf(filesystemAvailable() < {_LEAST_FREE_BYTES}, '{_DISK_FULL}')")
 
 
 def _fitting(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
