@@ -13,14 +13,19 @@ import psutil
 
 _TAG = "lakehouse/process"
 
-_CLOCK_SET = 60.0
+_ROUNDED = 2.0
 """Seconds that two readings of when a process began may lie apart."""
 
 
 def process_tags(run_id: str) -> dict[str, str]:
     """The tag of a run that this process carries out."""
-    began = psutil.Process().create_time()
+    began = _began(psutil.Process())
     return {_TAG: f"{run_id}:{socket.gethostname()}:{os.getpid()}:{began}"}
+
+
+def _began(process: psutil.Process) -> float:
+    """When a process began, in seconds since the machine did: the clock may be set meanwhile."""
+    return process.create_time() - psutil.boot_time()
 
 
 @lru_cache(maxsize=1)
@@ -52,7 +57,6 @@ def _is_killed(run_id: str, tag: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        # Another process reads another time when the clock was set in between.
-        return abs(psutil.Process(int(pid)).create_time() - float(began)) > _CLOCK_SET
+        return abs(_began(psutil.Process(int(pid))) - float(began)) > _ROUNDED
     except psutil.NoSuchProcess:
         return True
