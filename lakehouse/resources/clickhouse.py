@@ -360,7 +360,7 @@ def _columns(client: "Client", table: Table) -> dict[str, str]:
         "WHERE database = {database:String} AND table = {table:String}",
         parameters={"database": table.database, "table": table.name},
     )
-    return dict(result.result_rows)
+    return {str(name): str(kind) for name, kind in result.result_rows}
 
 
 def _require_room(client: "Client") -> None:
