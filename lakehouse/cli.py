@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lakehouse.errors import LakehouseError, UsageError, written_out
+from lakehouse.errors import DISK_FULL, LakehouseError, UsageError, is_disk_full, written_out
 
 if TYPE_CHECKING:
     from lakehouse.automation.dataset import Dataset
@@ -525,8 +525,6 @@ def _explain(error: Exception) -> None:
     """End with one sentence where the settings or the machine are to blame."""
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
-
-    from lakehouse.assets.building import DISK_FULL, is_disk_full
 
     if isinstance(error, ValidationError):
         problem = error.errors(include_input=False, include_url=False)[0]

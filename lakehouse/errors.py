@@ -1,9 +1,13 @@
 """The errors that reach a person: one sentence that says what happened and what to do."""
 
+import errno
 import unicodedata
 
 _COMMANDS = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's categories of what is not shown but obeyed."""
+
+
+DISK_FULL = "The disk is full: free some space and run again; what was there before is untouched."
 
 
 class LakehouseError(Exception):
@@ -28,6 +32,18 @@ class SourceRefusedError(LakehouseError):
 
 class UnavailableError(LakehouseError):
     """A service or network that may be back in a moment; worth trying again."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is a full disk; each library says it in its own way."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(seen) or "database or disk is full" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def written_out(text: str) -> str:

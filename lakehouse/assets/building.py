@@ -1,6 +1,5 @@
 """What all assets share: how they fail, and what they report."""
 
-import errno
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import dagster as dg
 
-from lakehouse.errors import LakehouseError, UnavailableError
+from lakehouse.errors import DISK_FULL, LakehouseError, UnavailableError, is_disk_full
 from lakehouse.history import latest_metadata
 from lakehouse.processes import claim
 from lakehouse.resources.lake import Lake, LakeTable, Provenance, Written
@@ -56,21 +55,6 @@ def explaining(context: dg.AssetExecutionContext, retries: int = _RETRIES) -> It
         if not is_disk_full(error):
             raise
         raise dg.Failure(DISK_FULL) from error
-
-
-DISK_FULL = "The disk is full: free some space and run again; what was there before is untouched."
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is a full disk; each library says it in its own way."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(seen) or "database or disk is full" in str(seen):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def source_version(

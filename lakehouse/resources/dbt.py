@@ -1,5 +1,6 @@
 """dbt: the project below `dbt/`, its manifest, and how it is run against ClickHouse."""
 
+import errno
 import hashlib
 import json
 import os
@@ -192,6 +193,7 @@ class Dbt:
         Raises:
             LakehouseError: A model could not be made, or a test could not be run.
             UnavailableError: ClickHouse does not answer.
+            OSError: The disk is full, ClickHouse's or this one.
         """
         import dagster as dg
 
@@ -224,11 +226,10 @@ class Dbt:
                 else:
                     yield event
             problems = [] if invocation.is_successful() else _problems(target, told)
-            if any(sign in problem for problem in problems for sign in _DISK_FULL):
-                raise LakehouseError(
-                    "The disk of ClickHouse is full and what was there before is untouched: make"
-                    " room and run again"
-                )
+            if invocation.process.returncode == dbt_main.DISK_FULL_CODE or any(
+                sign in problem for problem in problems for sign in _DISK_FULL
+            ):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if any(sign in problem for problem in problems for sign in _NO_ANSWER):
                 raise UnavailableError(
                     "ClickHouse stopped answering while dbt ran: start it with `lakehouse up`, or"

@@ -9,11 +9,15 @@ import os
 import sys
 from pathlib import Path
 
+from lakehouse.errors import is_disk_full
+
 PARSED_VARIABLE = "LAKEHOUSE_DBT_PARSED"
+DISK_FULL_CODE = 28
+"""The exit code where the disk is full, which is what the system calls that error."""
 
 
 def main() -> int:
-    """Run dbt with the arguments of this process; returns dbt's own exit codes."""
+    """Run dbt with the arguments of this process; returns dbt's own exit codes, and one more."""
     from dbt.cli.main import dbtRunner
     from dbt.contracts.graph.manifest import Manifest
 
@@ -21,7 +25,7 @@ def main() -> int:
     manifest.build_flat_graph()  # what macros see as `graph`, which is not kept
     result = dbtRunner(manifest=manifest).invoke(sys.argv[1:])
     if result.exception:
-        return 2
+        return DISK_FULL_CODE if is_disk_full(result.exception) else 2
     return 0 if result.success else 1
 
 
