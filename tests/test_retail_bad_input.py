@@ -258,6 +258,7 @@ def test_a_landed_workbook_that_somebody_altered(home: Home) -> None:
 
 def test_clickhouse_that_does_not_answer(home: Home, free_port: Callable[[], int]) -> None:
     publish_lines(home.mirror, LINE, (536368, *LINE[1:]))
+    assert home.call("up").code == 0
     port = free_port()
 
     answer = home.call(
