@@ -122,6 +122,7 @@ def bronze_drive_days(
             "files": len(files.days),
             "files_refused": tally.refused,
             "days": [file.day.isoformat() for file in files.days],
+            "days_with_rows": tally.days_with_rows,
             "rows_with_unreadable_cells": tally.unreadable,
             "lines_in_latin1": tally.latin1_lines,
             "unknown_columns": sorted(tally.unknown),
@@ -134,6 +135,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.records = 0
+        self.days_with_rows = 0
         self.unreadable = 0
         self.latin1_lines = 0
         self.unknown: set[str] = set()
@@ -146,6 +148,7 @@ class _Tally:
 
     def add(self, name: str, day: transforms.Day) -> None:
         self.records += day.records
+        self.days_with_rows += not day.frame.is_empty()
         self.unreadable += day.frame.height - day.frame["_unreadable"].null_count()
         self.latin1_lines += day.latin1_lines
         self.unknown.update(day.unknown)

@@ -15,6 +15,7 @@ from lakehouse.checks.common import (
     volume_usual,
 )
 from lakehouse.checks.factory import Check, Outcome, Partition, contract_check
+from lakehouse.history import latest_metadata
 from lakehouse.resources.lake import LakeTable
 from lakehouse.tables import drives as tables
 from lakehouse.transforms.batches import day_batches
@@ -104,14 +105,12 @@ def _runs(days: list[date]) -> list[str]:
 
 
 def _volume_is_usual(partition: Partition) -> Outcome:
-    counts = partition.lake.row_counts(tables.BRONZE)
-    months = [m for m in (partition.key, *months_beside(partition.key)) if counts.get(m)]
-    return volume_usual(partition, {m: counts[m] / _days_present(partition, m) for m in months})
-
-
-def _days_present(partition: Partition, month: str) -> int:
-    dates = partition.lake.scan(tables.BRONZE, month).select(pl.col("date").n_unique())
-    return int(dates.collect().item())
+    rates = {}
+    for month in (partition.key, *months_beside(partition.key)):
+        recorded = latest_metadata(partition.instance, partition.asset_key, month)
+        if rows := int(recorded.get("rows_written", 0)):
+            rates[month] = rows / int(recorded["days_with_rows"])
+    return volume_usual(partition, rates)
 
 
 def _adds_up_to_silver(table: LakeTable, column: str) -> Check:

@@ -1,5 +1,6 @@
 """Backfills of real, small months: what runs, what is left alone, what a crash leaves behind."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -126,6 +127,21 @@ def test_a_month_that_cannot_be_made_is_tried_once_and_stops_no_other(house):
     )
     assert (reports[MARCH].ok, reports[YEAR].ok) == (True, True)
     assert published_drive_days(house) == drive_days(truth)
+
+
+def test_a_month_of_another_volume_is_told_by_what_is_recorded_of_the_one_beside_it(house):
+    house.publish(FEBRUARY)
+    assert house.backfill(FEBRUARY)[FEBRUARY].ok
+    bronze = house.settings.state / "lake" / "drives" / "bronze" / "drive_days"
+    for file in bronze.glob(f"month={FEBRUARY}/*.parquet"):
+        file.write_bytes(b"damaged")
+    house.publish(MARCH, drives=80)
+
+    report = house.backfill(MARCH)[MARCH]
+
+    assert report.ok
+    [warning] = [each for each in report.warnings if "volume_usual" in each]
+    assert re.search(r"rows a day, \d+\.\d\d times 2018-02 \(usual is 0\.5 to 2\.0\)", warning)
 
 
 def test_a_killed_backfill_is_marked_failed_and_a_second_one_completes_it(house, monkeypatch):

@@ -63,7 +63,7 @@ def test_in_a_file_of_the_lake(rehearsal: Rehearsal, table: str) -> None:
         answer = home.call("verify", subject.name)
         assert answer.code == 1
         assert f"{path} has other bytes than were written: backfill it again" in answer.out
-        # It alone: the checks of the months beside it read it too.
+        # What verify says: this month again.
         (partition,) = (p.partition("=")[2] for p in path.parts if "=" in p)
         answer = home.call(*subject.backfill(partition), "--force")
         assert answer.code == 0, answer.out + answer.err
