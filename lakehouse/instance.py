@@ -20,8 +20,13 @@ from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.schedules import SqliteScheduleStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._core.storage.sqlite_storage import (
+    DagsterSqliteStorage,
+    _runs_directory,
+    _schedule_directory,
+)
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from filelock import FileLock
 
@@ -127,10 +132,23 @@ class _EventLog(ConsolidatedSqliteEventLogStorage):
     def _engine(self) -> sqlalchemy.Engine:
         return _engine(self._conn_string)
 
+    @cached_property
+    def _tables(self) -> set[str]:
+        return set(sqlalchemy.inspect(self._engine).get_table_names())
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether there is such a table: asked for most events, and the same while this runs."""
+        return table_name in self._tables
+
     @contextmanager
     def _connect(self) -> Iterator[sqlalchemy.Connection]:
         with self._engine.begin() as connection:
             yield connection
+
+    def dispose(self) -> None:
+        """Close what is open, by which SQLite puts its write-ahead log away."""
+        super().dispose()
+        self._engine.dispose()
 
 
 class _Runs(SqliteRunStorage):
@@ -145,13 +163,21 @@ class _Runs(SqliteRunStorage):
         with self._engine.begin() as connection:
             yield connection
 
+    def dispose(self) -> None:
+        """The same."""
+        super().dispose()
+        self._engine.dispose()
+
 
 class _SqliteHistory(DagsterSqliteStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None):
-        super().__init__(base_dir, inst_data)
+        # Not Dagster's own, which would make a database for events besides.
+        super(DagsterSqliteStorage, self).__init__()
+        self.base_dir = base_dir
+        self._inst_data = inst_data
+        self._run_storage = _Runs.from_local(_runs_directory(base_dir))
         self._event_log_storage = _EventLog(base_dir)  # type: ignore[assignment]
-        runs = self._run_storage
-        self._run_storage = _Runs(runs._conn_string, runs.inst_data)
+        self._schedule_storage = SqliteScheduleStorage.from_local(_schedule_directory(base_dir))
 
 
 class ComputeLogs(LocalComputeLogManager):
