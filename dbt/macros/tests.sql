@@ -38,8 +38,9 @@ where {{ column_name }} not in (select {{ field }} from {{ to }} where {{ in_mon
 
 
 {#
-  Counts what fails, and keeps the first thousand failing rows in quality_failures; of a test that
-  passes nothing is kept. dbt's own makes a table for each test, which costs more than the test.
+  Counts what fails, and keeps the first thousand failing rows in quality_failures, for 90 days, since
+  they may tell of customers; of a test that passes nothing is kept. dbt's own makes a table for each
+  test, which costs more than the test.
 #}
 {% materialization test, adapter='clickhouse' %}
     {% call statement('main', fetch_result=True) %}
@@ -53,8 +54,9 @@ where {{ column_name }} not in (select {{ field }} from {{ to }} where {{ in_mon
         ) %}
         {% if load_result('main').table.rows[0][0] %}
             {% call statement('keep') %}
-                create or replace table {{ kept }} engine = MergeTree order by tuple() as
-                select * from ({{ sql }}) limit 1000
+                create or replace table {{ kept }} engine = MergeTree order by tuple()
+                ttl kept_at + interval 90 day as
+                select *, now() as kept_at from ({{ sql }}) limit 1000
             {% endcall %}
         {% elif load_cached_relation(kept) is not none %}
             {% do adapter.drop_relation(kept) %}

@@ -278,7 +278,7 @@ class Dbt:
         table = f"{test['schema']}.{test['alias']}"
         name = quoted(test["schema"], test["alias"])
         with self._clickhouse.client() as client:
-            kept = client.query(f"SELECT * FROM {name} LIMIT {_EXAMPLES}")  # noqa: S608
+            kept = client.query(f"SELECT * EXCEPT kept_at FROM {name} LIMIT {_EXAMPLES}")  # noqa: S608
         examples = [
             dict(zip(kept.column_names, map(_short, row), strict=True)) for row in kept.result_rows
         ]
