@@ -1,7 +1,6 @@
 """What is published in PostgreSQL: whole months or none, whatever happens on the way."""
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -575,15 +574,9 @@ def test_an_address_that_is_not_one_is_a_mistake_of_the_caller(address: str) -> 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(new_disk: Callable[[str], Path]) -> Path:
     """A disk of two megabytes that the server may write to."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small disk needs root")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    return new_disk("2m")
 
 
 def test_a_full_disk_is_said_and_the_old_month_stays(local: Settings, small_disk: Path) -> None:
