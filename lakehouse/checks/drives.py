@@ -108,8 +108,8 @@ def _volume_is_usual(partition: Partition) -> Outcome:
     rates = {}
     for month in (partition.key, *months_beside(partition.key)):
         recorded = latest_metadata(partition.instance, partition.asset_key, month)
-        if rows := int(recorded.get("rows_written", 0)):
-            rates[month] = rows / int(recorded["days_with_rows"])
+        if days := int(recorded.get("days_with_rows", 0)):
+            rates[month] = int(recorded["rows_written"]) / days
     return volume_usual(partition, rates)
 
 
