@@ -10,7 +10,6 @@ import re
 import shutil
 import struct
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -144,18 +143,17 @@ def _verify(path: Path, sha256: str) -> None:
 
 
 def _write(lines: Lines, folder: Path) -> None:
-    parts = {
-        "lines": lines.frame.with_columns(
-            pl.col("InvoiceDate").dt.to_string("%Y-%m").alias("month")
-        ),
-        "unusable": lines.unusable.with_columns(pl.col("day").dt.to_string("%Y-%m").alias("month")),
+    kinds = {
+        "lines": (lines.frame, pl.col("InvoiceDate").dt.date()),
+        "unusable": (lines.unusable, pl.col("day")),
     }
     hashes = {}
-    for kind, frame in parts.items():
-        for (month,), rows in frame.partition_by(
+    for kind, (frame, day) in kinds.items():
+        months = frame.with_columns(day.dt.month_start().alias("month")).partition_by(
             "month", as_dict=True, include_key=False, maintain_order=True
-        ).items():
-            file = folder / f"{month}.{kind}.parquet"
+        )
+        for (month,), rows in months.items():
+            file = folder / f"{month:%Y-%m}.{kind}.parquet"
             rows.write_parquet(file, compression="zstd", compression_level=1)
             hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     (folder / _MANIFEST).write_text(json.dumps(hashes))
@@ -180,7 +178,7 @@ def read_workbook(path: Path) -> Lines:
         SourceRefusedError: It is neither, no sheet has the columns, a sheet has some of them only,
             or has no line that can be used.
     """
-    sheets = [_typed(path, name, text) for name, text in _sheets(path)]
+    sheets = _sheets(path)
     if not sheets:
         raise SourceRefusedError(
             f"{path.name} has no sheet with the columns {', '.join(PUBLISHED)}:"
@@ -192,16 +190,8 @@ def read_workbook(path: Path) -> Lines:
     )
 
 
-def _typed(path: Path, name: str, text: pl.DataFrame) -> Lines:
-    lines = type_lines(text)
-    if lines.frame.is_empty():
-        first = next(iter(lines.unusable["reason"]), "it has none")
-        raise _refused_sheet(path, name, f"none of its lines can be used: {first}")
-    return lines
-
-
-def _sheets(path: Path) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Name and lines, as `TEXT`, of each sheet that has the columns."""
+def _sheets(path: Path) -> list[Lines]:
+    """The lines of each sheet that has the columns."""
     from fastexcel import FastExcelError, read_excel
 
     content = _workbook(path)
@@ -209,22 +199,34 @@ def _sheets(path: Path) -> Iterator[tuple[str, pl.DataFrame]]:
     try:
         names = read_excel(content).sheet_names
         with ThreadPoolExecutor(_SHEETS_AT_ONCE) as readers:
-            read = readers.map(partial(_cells, content), names)
-            for name, cells in zip(names, read, strict=True):
-                if (row := _header_row(path, name, cells)) is not None:
-                    yield name, _as_text(name, cells, row)
+            return [lines for lines in readers.map(partial(_sheet, path, content), names) if lines]
     except FastExcelError as error:
         raise _unreadable(
             path, str(error).splitlines()[0].removeprefix("calamine error: ")
         ) from error
 
 
+def _sheet(path: Path, content: bytes, name: str) -> Lines | None:
+    """The lines of a sheet; None for a sheet of something else."""
+    cells = _cells(content, name)
+    header_row = _header_row(path, name, cells)
+    if header_row is None:
+        return None
+    lines = type_lines(_as_text(name, cells, header_row))
+    if lines.frame.is_empty():
+        first = next(iter(lines.unusable["reason"]), "it has none")
+        raise _refused_sheet(path, name, f"none of its lines can be used: {first}")
+    return lines
+
+
 def _check_parts(path: Path, content: bytes) -> None:
     """Refuse what would take all memory, at which the reader ends the whole process."""
     try:
-        with ZipFile(io.BytesIO(content)) as parts:
-            for part in parts.infolist():
-                _check_part(path, parts, part)
+        with (
+            ZipFile(io.BytesIO(content)) as parts,
+            ThreadPoolExecutor(_SHEETS_AT_ONCE) as readers,
+        ):
+            list(readers.map(partial(_check_part, path, parts), parts.infolist()))
     except _BROKEN as error:
         raise _unreadable(path, str(error)) from error
 

@@ -3,7 +3,6 @@
 The files, their columns and the original's rules: docs/data/retail.md.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from datetime import date, datetime
 from itertools import chain
 
 import polars as pl
+import polars_hash as plh
 
 from lakehouse.transforms.delimited import REJECTS, ColumnType, header_of, read_delimited
 
@@ -452,14 +452,10 @@ def _key(name: str, *parts: pl.Expr) -> pl.Expr:
 
 def _hashed(texts: pl.Series) -> pl.Series:
     """UUIDs, as text, of the first 16 bytes of each text's SHA-256."""
-    digests = [
-        hashlib.sha256(text, usedforsecurity=False).digest()
-        for text in texts.cast(pl.Binary).to_list()
-    ]
-    digits = pl.Series(digests, dtype=pl.Binary).bin.slice(0, 16).bin.encode("hex").str
+    digests = texts.to_frame("text").select(plh.col("text").chash.sha2_256()).to_series().str
     groups = ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))
     return pl.select(
-        pl.concat_str(*(digits.slice(at, length) for at, length in groups), separator="-")
+        pl.concat_str(*(digests.slice(at, length) for at, length in groups), separator="-")
     ).to_series()
 
 
