@@ -43,7 +43,7 @@ def conserved(
 
 def columns_known(partition: Partition) -> Outcome:
     """That no file had a column that no earlier file had."""
-    unknown = list(partition.recorded().get("unknown_columns", []))
+    unknown = list(partition.recorded.get("unknown_columns", []))
     return Outcome(
         passed=not unknown,
         warn=True,

@@ -30,7 +30,7 @@ _MEND = (
 
 
 def _bronze_conserves(partition: Partition) -> Outcome:
-    source = int(partition.recorded().get("rows_in", 0))
+    source = int(partition.recorded.get("rows_in", 0))
     written, rejected = rows_of(partition, tables.BRONZE), rows_of(partition, tables.REJECTS)
     parts = {"in the table": written, "rejected": rejected}
     counts = {"rows_written": written, "rows_rejected": rejected}
@@ -38,7 +38,7 @@ def _bronze_conserves(partition: Partition) -> Outcome:
 
 
 def _silver_conserves(partition: Partition) -> Outcome:
-    dropped = int(partition.recorded().get("rows_dropped_as_duplicates", 0))
+    dropped = int(partition.recorded.get("rows_dropped_as_duplicates", 0))
     written = rows_of(partition, tables.SILVER)
     parts = {"drive days": written, "dropped as duplicates": dropped}
     counts = {"rows_written": written, "rows_dropped": dropped}
@@ -48,7 +48,7 @@ def _silver_conserves(partition: Partition) -> Outcome:
 
 
 def _files_are_readable(partition: Partition) -> Outcome:
-    recorded = partition.recorded()
+    recorded = partition.recorded
     lines, refused = int(recorded.get("rows_in", 0)), dict(recorded.get("files_refused", {}))
     rejects = partition.lake.scan(tables.REJECTS, partition.key)
     reasons = dict(

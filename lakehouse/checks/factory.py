@@ -6,6 +6,7 @@ One step checks one table; each of its checks shows, blocks and alerts on its ow
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,7 +16,7 @@ from lakehouse.checks.contracts import contract_of
 from lakehouse.history import latest_metadata
 from lakehouse.partitions import WHOLE
 from lakehouse.resources.bigquery import BigQuery
-from lakehouse.resources.clickhouse import ClickHouse
+from lakehouse.resources.clickhouse import ClickHouse, Table
 from lakehouse.resources.lake import Lake, LakeTable
 from lakehouse.resources.objects import Objects
 from lakehouse.resources.postgres import Postgres
@@ -50,10 +51,30 @@ class Partition:
     objects: Objects
     bigquery: BigQuery
     postgres: Postgres
+    _read: dict[str, pl.DataFrame] = field(default_factory=dict, init=False)
 
+    @cached_property
     def recorded(self) -> Mapping[str, Any]:
         """The metadata of the partition's latest materialization; empty without one."""
         return latest_metadata(self.instance, self.asset_key, self.key)
+
+    def published(self, table: Table, values: tuple[Any, ...], *columns: str) -> pl.DataFrame:
+        """Rows that a table in ClickHouse has of a partition, their UUIDs as text.
+
+        Where all columns are read they are read once: the checks of an asset run one after the
+        other, and reading takes longer than most of them.
+
+        Args:
+            table: The table.
+            values: What the rows have of `table.partition_by`.
+            columns: Some of its columns; all where none are named.
+        """
+        if table.name in self._read:
+            return self._read[table.name].select(columns or table.columns)
+        rows = self.clickhouse.partition_frame(table, values, *columns)
+        if not columns:
+            self._read[table.name] = rows
+        return rows
 
 
 @dataclass(frozen=True)

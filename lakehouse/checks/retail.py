@@ -16,7 +16,7 @@ TOLERATED_REJECTS = 0.001
 
 
 def _months_are_over(partition: Partition) -> Outcome:
-    recorded = partition.recorded()
+    recorded = partition.recorded
     known = set(retail_months.get_partition_keys())
     outside = [month for month in recorded.get("months", []) if month not in known]
     return Outcome(
@@ -37,18 +37,13 @@ def _keeps_contract(table: Table, schema: pl.Schema) -> Check:
     return Check("contract", "Every row keeps the table's contract.", run)
 
 
-def _count(partition: Partition, table: Table) -> int:
-    return _rows(partition, table, "InvoiceNo").height
-
-
 def _rows(partition: Partition, table: Table, *columns: str) -> pl.DataFrame:
-    key = tables.month_partition(partition.key)
-    return partition.clickhouse.partition_frame(table, key, *columns)
+    return partition.published(table, tables.month_partition(partition.key), *columns)
 
 
 def _conserves_lines(partition: Partition) -> Outcome:
-    recorded = partition.recorded()
-    written = _count(partition, tables.ONLINE_RETAILS)
+    recorded = partition.recorded
+    written = _rows(partition, tables.ONLINE_RETAILS, "InvoiceNo").height
     rejected = rows_of(partition, tables.REJECTS)
     dropped = int(recorded.get("rows_dropped_as_duplicates", 0))
     return conserved(
@@ -110,7 +105,7 @@ def _agree(partition: Partition) -> Outcome:
 
 
 def _are_readable(partition: Partition) -> Outcome:
-    recorded = partition.recorded()
+    recorded = partition.recorded
     lines, rejected = int(recorded.get("rows_in", 0)), int(recorded.get("rows_rejected", 0))
     return Outcome(
         passed=not rejected,

@@ -62,7 +62,7 @@ def _conserves(service: str) -> Check:
         rejected = rows_of(partition, tables.REJECTS[service])
         return conserved(
             partition,
-            int(partition.recorded().get("rows_in", written)),
+            int(partition.recorded.get("rows_in", written)),
             "rows in the file",
             {"in the object": written, "rejected": rejected},
             rows_written=written,
@@ -79,7 +79,7 @@ def _in_object(partition: Partition, service: str) -> int:
 
 def _is_readable(service: str) -> Check:
     def run(partition: Partition) -> Outcome:
-        recorded = partition.recorded()
+        recorded = partition.recorded
         rows, rejected = int(recorded.get("rows_in", 0)), int(recorded.get("rows_rejected", 0))
         unreadable = int(recorded.get("rows_with_unreadable_cells", 0))
         return Outcome(
@@ -204,7 +204,7 @@ def _adds_up(service: str, publication: Publication) -> Check:
 
 def _zones_keep_contract() -> Check:
     def run(partition: Partition) -> Outcome:
-        lookup = read_landed_zones(Path(str(partition.recorded()["path"])))
+        lookup = read_landed_zones(Path(str(partition.recorded["path"])))
         return contract_outcome(partition, "taxi/raw/zones", ZONES, lookup.lazy())
 
     return Check("contract", "Every zone has a number of its own, and its names.", run)

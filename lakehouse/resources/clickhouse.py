@@ -2,9 +2,9 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -43,6 +43,10 @@ _INTEGERS = {
     )
 }
 _LOOPBACK = ("127.0.0.1", "localhost")
+_ARROW = {
+    "output_format_arrow_low_cardinality_as_dictionary": 0,
+    "output_format_arrow_compression_method": "none",  # HTTP's own packs what leaves the machine
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,9 @@ class Table:
         order_by: The columns of the sorting key.
         partition_by: A ClickHouse expression, such as `toYYYYMM(date)` or `(period, start)`.
         comment: What a row is, for people.
+        projections: Queries by name, such as `SELECT key, count() GROUP BY key`, whose answers
+            ClickHouse keeps for each partition, so that they do not read all rows. Only a table
+            that is new has them.
     """
 
     database: str
@@ -64,9 +71,11 @@ class Table:
     order_by: tuple[str, ...]
     partition_by: str
     comment: str
+    projections: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (self.database, self.name, *self.columns, *self.order_by):
+        names = (self.database, self.name, *self.columns, *self.order_by, *self.projections)
+        for name in names:
             if not _IDENTIFIER.fullmatch(name):
                 raise ValueError(f"{name!r} is not an identifier")
 
@@ -97,6 +106,7 @@ class ClickHouse:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connections: dict[str, tuple[str, Client]] = {}
+        self._has_staging = False
 
     @contextmanager
     def client(self, run_id: str = "") -> Iterator["Client"]:
@@ -194,7 +204,7 @@ class ClickHouse:
         rows = _fitting(table, frame)
         with self.client(run_id) as client:
             _ensure_table(client, table)
-            _drop_leftovers(client)
+            self._ensure_staging(client)
             if rows.is_empty():
                 _drop_partition(client, table, partition)
             else:
@@ -229,7 +239,7 @@ class ClickHouse:
                 f"SELECT {columns} FROM {target} "  # noqa: S608
                 "WHERE _partition_id = {partition:String}",
                 parameters={"partition": partition_id},
-                settings={"output_format_arrow_low_cardinality_as_dictionary": 0},
+                settings=_ARROW,
                 use_strings=True,
             )
         return cast("pl.DataFrame", pl.from_arrow(rows))
@@ -253,6 +263,14 @@ class ClickHouse:
                 parameters={"partition": present[partition][0]},
             )
         return list(map(tuple, result.result_rows))
+
+    def _ensure_staging(self, client: "Client") -> None:
+        """Once: the database where rows are loaded, without what killed runs left behind there."""
+        if not self._has_staging:
+            _require_room(client)
+            client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(_STAGING)}")
+            _drop_leftovers(client)
+            self._has_staging = True
 
     @contextmanager
     def _connect(
@@ -320,6 +338,8 @@ class ClickHouse:
             password=password.get_secret_value(),
             # Without a session, queries of one client may run at the same time.
             autogenerate_session_id=False,
+            # Between two programs of one machine packing takes longer than sending.
+            compress=url["host"] not in _LOOPBACK,
             pool_mgr=_loopback_pool() if url["host"] in _LOOPBACK else None,
         )
 
@@ -329,7 +349,12 @@ def _ensure_table(client: "Client", table: Table) -> None:
 
     existing = _columns(client, table)
     if not existing:
-        columns = ", ".join(f"{quoted(c)} {t}" for c, t in table.columns.items())
+        columns = ", ".join(
+            [
+                *(f"{quoted(name)} {kind}" for name, kind in table.columns.items()),
+                *(f"PROJECTION {name} ({query})" for name, query in table.projections.items()),
+            ]
+        )
         order = ", ".join(map(quoted, table.order_by))
         _require_room(client)
         client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(table.database)}")
@@ -409,7 +434,6 @@ def _load_and_replace(
     name = f"{table.database}__{table.name}__{uuid4().hex}"
     target, staging = quoted(table.database, table.name), quoted(_STAGING, name)
     _require_room(client)
-    client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(_STAGING)}")
     client.command(f"CREATE TABLE {staging} AS {target}")
     try:
         try:

@@ -8,6 +8,13 @@ REJECTS = rejects_table("retail/rejects")
 
 _TIME = "DateTime64(0, 'UTC')"
 
+
+def _first_loads(keys: str, more: str = "") -> str:
+    """What dbt's macro `first_load` asks of all months, so that they are not all read for one."""
+    load = "argMin(RECORD_SOURCE, (LOAD_DATETIME, RECORD_SOURCE))"
+    return f"SELECT {keys}, {more}min(LOAD_DATETIME), {load} GROUP BY {keys}"
+
+
 ONLINE_RETAILS = Table(
     database="raw",
     name="online_retails",
@@ -56,6 +63,15 @@ PSA_ONLINE_RETAILS = Table(
     order_by=("InvoiceDate", "InvoiceNo", "StockCode", "LineNumber"),
     partition_by="toYYYYMM(InvoiceDate)",
     comment="The persistent staging area of the vault: a row a line, with its ten hash keys.",
+    projections={
+        "hub_product": _first_loads("hub_product_hash_key, StockCode"),
+        "hub_customer": _first_loads("hub_customer_hash_key, CustomerID"),
+        "hub_country": _first_loads("hub_country_hash_key, Country"),
+        "link_customer_country": _first_loads(
+            "link_customer_country_hash_key, hub_customer_hash_key, hub_country_hash_key",
+            "min(InvoiceDate), ",
+        ),
+    },
 )
 
 

@@ -145,6 +145,24 @@ def test_a_column_of_another_type_is_an_error_that_says_what_to_do(clickhouse: C
         clickhouse.ensure_table(other)
 
 
+def test_answers_that_a_table_keeps_are_those_of_its_rows(clickhouse: ClickHouse) -> None:
+    kept = Table(
+        **vars(SUMMARY) | {"projections": {"by_day": "SELECT date, max(drives) GROUP BY date"}}
+    )
+    clickhouse.replace_partition(kept, (202401,), JANUARY, "run")
+    clickhouse.replace_partition(kept, (202402,), FEBRUARY, "run")
+    clickhouse.replace_partition(kept, (202401,), JANUARY.with_columns(drives=30), "run")
+
+    sql = f"SELECT date, max(drives) FROM {kept} GROUP BY date ORDER BY date"
+    assert clickhouse.query(sql).rows == [
+        *((day, 30) for day in JANUARY["date"]),
+        *((day, 20) for day in FEBRUARY["date"]),
+    ]
+    with clickhouse.client() as client:
+        plan = "\n".join(line for (line,) in client.query(f"EXPLAIN {sql}").result_rows)
+    assert "ReadFromMergeTree (by_day)" in plan
+
+
 @pytest.mark.parametrize("name", ["a`b", "a b", "1a", "a;DROP", ""])
 def test_a_table_has_plain_names(name: str) -> None:
     with pytest.raises(ValueError, match="is not an identifier"):
@@ -152,7 +170,7 @@ def test_a_table_has_plain_names(name: str) -> None:
 
 
 def test_what_a_killed_run_left_is_removed_after_a_day(
-    clickhouse: ClickHouse, clickhouse_service: ClickHouseService
+    clickhouse: ClickHouse, clickhouse_service: ClickHouseService, settings: Settings
 ) -> None:
     clickhouse.replace_partition(SUMMARY, (202401,), JANUARY, "run")
     with clickhouse.client() as client:
@@ -162,7 +180,7 @@ def test_what_a_killed_run_left_is_removed_after_a_day(
     two_days_ago = time.time() - 2 * 86400
     os.utime(metadata, (two_days_ago, two_days_ago))
 
-    clickhouse.replace_partition(SUMMARY, (202401,), JANUARY, "run")
+    ClickHouse(settings).replace_partition(SUMMARY, (202401,), JANUARY, "another process's")
     assert staging_tables(clickhouse) == ["in_use_now"]
 
 
