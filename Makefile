@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q lakehouse
-	@$(BIN)/python -m lakehouse.resources.dbt
+	@$(BIN)/python -m lakehouse.resources.dbt_project
 	@touch $@
 
 demo: install ## The main job: build all data sets from sample sources and show what came out.

@@ -22,21 +22,36 @@
     {{ run_hooks(pre_hooks) }}
 
     {% call statement('main') %}
-        {{ get_create_table_as_sql(False, aside, sql) }}
+        create table {{ aside }}
+        {{ engine_clause() }}
+        {{ order_cols(label='order by') }}
+        {{ partition_cols(label='partition by') }}
+        as select {{ quoted_columns() }} from ({{ sql }})
+        {{ adapter.get_model_query_settings(model) }}
     {% endcall %}
 
-    {% call statement('room') %}
-        {{ require_room() }}
-    {% endcall %}
-    {% call statement('create') %}
-        create table if not exists {{ table }} as {{ aside }}
-    {% endcall %}
+    {%- set state = state_of(table, aside) -%}
+    {% do require_contract(state.made) %}
+    {% if not state.there %}
+        {% call statement('room') %}
+            {{ require_room() }}
+        {% endcall %}
+        {% call statement('create') %}
+            create table if not exists {{ table }} as {{ aside }}
+        {% endcall %}
+    {% elif by_month and state.there != state.made %}
+        {% do exceptions.raise_compiler_error(
+            'The columns of ' ~ table ~ ' have changed: run dbt without months, which makes it anew.'
+        ) %}
+    {% endif %}
+
     {% if by_month %}
-        {% do replace_partitions(table, aside) %}
+        {% do document(table, state.comments) %}
+        {% do replace_partitions(table, aside, state.filled) %}
     {% else %}
+        {% do document(aside, {}) %}
         {% do exchange_tables_atomic(aside, table) %}
     {% endif %}
-    {% do persist_docs(table, model) %}
     {% do adapter.drop_relation(aside) %}
 
     {{ run_hooks(post_hooks) }}
@@ -55,24 +70,78 @@
 {%- endmacro %}
 
 
-{% macro replace_partitions(table, aside) %}
+{# What the model is declared to have; the query may name its columns in another order. #}
+{% macro quoted_columns() -%}
+    {%- for name in model.columns -%} {{ adapter.quote(name) }} {{- ', ' if not loop.last -}} {%- endfor -%}
+{%- endmacro %}
+
+
+{#
+  In one answer, since most tables take less time than to ask: the columns [name, type] of the table
+  aside (`made`) and of the one in place (`there`), the latter's comments by column, its own under '',
+  and which months the table aside has rows of.
+#}
+{% macro state_of(table, aside) %}
+    {%- set of_table = "database = '" ~ table.schema ~ "' and table = '" ~ table.identifier ~ "'" -%}
+    {%- set of_aside = "database = '" ~ aside.schema ~ "' and table = '" ~ aside.identifier ~ "'" -%}
+    {%- set columns = "select name, type, comment from system.columns where " -%}
     {% set answer = run_query(
         "select"
-        ~ " (select groupUniqArray(partition_id) from system.parts where active"
-        ~ "  and database = '" ~ aside.schema ~ "' and table = '" ~ aside.identifier ~ "'),"
-        ~ " (select uniqExact(columns) from ("
-        ~ "   select groupArray((name, type)) as columns"
-        ~ "   from (select * from system.columns order by position)"
-        ~ "   where (database, table) in (('" ~ table.schema ~ "', '" ~ table.identifier ~ "'),"
-        ~ "     ('" ~ aside.schema ~ "', '" ~ aside.identifier ~ "'))"
-        ~ "   group by database, table))"
+        ~ " (select groupArray([name, type]) from (" ~ columns ~ of_aside ~ " order by position)),"
+        ~ " (select groupArray([name, type]) from (" ~ columns ~ of_table ~ " order by position)),"
+        ~ " (select groupArray([name, comment]) from (" ~ columns ~ of_table
+        ~ "   union all select '', '', comment from system.tables"
+        ~ "   where " ~ of_table | replace('table =', 'name =') ~ ")),"
+        ~ " (select groupUniqArray(partition_id) from system.parts where active and " ~ of_aside ~ ")"
     ) %}
-    {% set filled, structures = answer.rows[0] %}
-    {% if structures > 1 %}
+    {# dbt gives arrays as JSON. #}
+    {% set made, there, comments, filled = answer.rows[0] %}
+    {% do return({
+        'made': fromjson(made), 'there': fromjson(there), 'comments': dict(fromjson(comments)),
+        'filled': fromjson(filled),
+    }) %}
+{% endmacro %}
+
+
+{# What dbt calls a contract: the columns are those of the model's description, with their types. #}
+{% macro require_contract(made) %}
+    {%- set declared = [] -%}
+    {%- for column in model.columns.values() -%}
+        {%- do declared.append([column.name, column.data_type]) -%}
+    {%- endfor -%}
+    {% if made != declared %}
+        {% set differing = [] %}
+        {% for name, type in declared if [name, type] not in made %}
+            {% do differing.append(name ~ ' is declared as ' ~ type ~ ' and is ' ~ dict(made).get(name, 'missing')) %}
+        {% endfor %}
         {% do exceptions.raise_compiler_error(
-            'The columns of ' ~ table ~ ' have changed: run dbt without months, which makes it anew.'
+            'The query of ' ~ this ~ ' does not keep its contract: ' ~ differing | join('; ')
         ) %}
     {% endif %}
+{% endmacro %}
+
+
+{# Gives a table and its columns their descriptions, unless these are its comments. #}
+{% macro document(relation, comments) %}
+    {%- set changes = [] -%}
+    {%- if comments.get('') != model.description -%}
+        {%- do changes.append('modify comment ' ~ clickhouse_escape_comment(model.description) | trim) -%}
+    {%- endif -%}
+    {%- for column in model.columns.values() if comments.get(column.name) != column.description -%}
+        {%- do changes.append(
+            'comment column ' ~ adapter.quote(column.name) ~ ' '
+            ~ clickhouse_escape_comment(column.description) | trim
+        ) -%}
+    {%- endfor -%}
+    {% if changes %}
+        {% call statement('document') %}
+            alter table {{ relation }} {{ changes | join(', ') }}
+        {% endcall %}
+    {% endif %}
+{% endmacro %}
+
+
+{% macro replace_partitions(table, aside, filled) %}
     {% call statement('replace_partitions') %}
         alter table {{ table }}
         {%- for id in partition_ids() %}

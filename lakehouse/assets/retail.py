@@ -14,7 +14,8 @@ from lakehouse.assets.building import OWNERS, explained, explaining, file_metada
 from lakehouse.checks.contracts import require_frame
 from lakehouse.partitions import retail_months
 from lakehouse.resources.clickhouse import ClickHouse, Table
-from lakehouse.resources.dbt import Dbt, column_lineage
+from lakehouse.resources.dbt import Dbt, without_dbt
+from lakehouse.resources.dbt_project import column_lineage
 from lakehouse.resources.lake import Lake, Provenance
 from lakehouse.resources.retail_files import RetailFiles
 from lakehouse.tables import retail as tables
@@ -139,12 +140,11 @@ raw_assets = [online_retails, psa_online_retails]
 def build_dbt_assets(manifest: Path) -> dg.AssetsDefinition:
     """Every model of the dbt project as an asset, its tests as checks.
 
-    dagster-dbt takes a second to import, which only those wait for who need it.
-
     Args:
         manifest: What dbt says of the project.
     """
-    from dagster_dbt import DagsterDbtTranslator, dbt_assets
+    with without_dbt():
+        from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
     lineage = column_lineage(manifest)
 
@@ -184,13 +184,15 @@ def build_dbt_assets(manifest: Path) -> dg.AssetsDefinition:
             test = manifest["nodes"][unique_id]["test_metadata"]
             return spec and spec._replace(description=_what_is_tested(test))
 
+    translator = Translator()
+
     @dbt_assets(
         manifest=manifest,
         name="retail_dbt",
         partitions_def=retail_months,
         # Starting dbt costs more than a month does.
         backfill_policy=dg.BackfillPolicy.single_run(),
-        dagster_dbt_translator=Translator(),
+        dagster_dbt_translator=translator,
         pool="retail",
     )
     def retail_dbt(
@@ -200,7 +202,7 @@ def build_dbt_assets(manifest: Path) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         # Hubs and dimensions are shared by all months: one run makes them at a time.
         with explaining(context), lake.exclusive("retail/dbt", "all"):
-            yield from dbt.build(context, context.partition_keys)
+            yield from dbt.build(context, translator, context.partition_keys)
 
     return retail_dbt
 

@@ -64,6 +64,7 @@ def backfill_on(
     reports = []
     partitions = sum(len(stage.partitions(months)) for stage in dataset.chosen(service))
     with (
+        dataset.prepared() as prepared,
         open_instance(settings) as instance,
         _Interrupts() as interrupts,
         BackfillConsole(dataset.name, out, err, partitions) as console,
@@ -71,7 +72,7 @@ def backfill_on(
         backfill = Backfill(
             settings,
             instance,
-            build_definitions(settings, console.downloading, dataset),
+            build_definitions(settings, console.downloading, dataset, **prepared),
             dataset,
             force=force,
             service=service,

@@ -1,7 +1,9 @@
 """When Online Retail runs: jobs, the daily schedule, the sensors for publications and the inbox."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 
@@ -12,7 +14,8 @@ from lakehouse.automation.publications import ASK_ONCE
 from lakehouse.checks.retail import CHECKS
 from lakehouse.history import Materialization, latest_materialization, latest_materializations
 from lakehouse.partitions import WHOLE, retail_months
-from lakehouse.resources.dbt import manifest_path
+from lakehouse.resources.dbt import Dbt
+from lakehouse.resources.dbt_project import manifest_path
 from lakehouse.resources.retail_files import RetailFiles
 from lakehouse.settings import Settings
 from lakehouse.tables import retail as tables
@@ -35,7 +38,15 @@ def dataset(settings: Settings) -> Dataset:
         checks=CHECKS,
         publisher=RetailPublisher,
         automation=lambda: _automation(settings, dbt),
+        prepared=lambda: _prepared(settings),
     )
+
+
+@contextmanager
+def _prepared(settings: Settings) -> Iterator[Mapping[str, Any]]:
+    dbt = Dbt(settings)
+    with dbt.prepared():
+        yield {"dbt": dbt}
 
 
 def _automation(settings: Settings, dbt: dg.AssetsDefinition) -> dg.Definitions:

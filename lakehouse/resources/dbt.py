@@ -1,46 +1,28 @@
-"""dbt: the project below `dbt/`, its manifest, and how it is run against ClickHouse."""
+"""How dbt makes and tests the tables of the project in ClickHouse, in a process of its own."""
 
 import errno
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache, cached_property
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from uuid import uuid4
-
-from filelock import FileLock
 
 from lakehouse.errors import LakehouseError, UnavailableError
 from lakehouse.resources import dbt_main
 from lakehouse.resources.clickhouse import ClickHouse, quoted
+from lakehouse.resources.dbt_project import PROJECT, manifest_path, parsed_path
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
-    from dagster_dbt import DbtCliResource
+    from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation
 
-_ROOT = Path(__file__).resolve().parents[1]
-PROJECT = next(
-    (folder for folder in (_ROOT.parent / "dbt", _ROOT / "dbt") if folder.is_dir()), _ROOT / "dbt"
-)
-"""The dbt project: in the checkout, or as the package brings it."""
-
-_PARTS = ("dbt_project.yml", "profiles.yml", "models", "macros", "tests")
-"""What the project is made of; beside them dbt puts what it makes."""
-
-_LAYOUT = 3
-"""Of what is kept with a manifest; another number makes it anew."""
-
-_MANIFEST = "manifest.json"
-_PARSED = "partial_parse.msgpack"
-_COLUMN_LINEAGE = "column_lineage.json"
 _FAILURES_TOLD = 5
 _PROBLEM_LENGTH = 300
 _DISK_FULL = ("No space left on device", "not enough space")
@@ -52,125 +34,26 @@ _NO_ANSWER = ("ConnectionPool(", "Connection aborted", "Connection refused", "Pr
 _EXAMPLES = 5
 _VALUE_LENGTH = 40
 _SECONDS_TO_END = 30
+_UNIQUE_ID = "dagster_dbt/unique_id"
+"""Where dagster-dbt says of an asset or a check what dbt calls it."""
 
-ColumnLineage = Mapping[str, Mapping[str, Sequence[tuple[str, str, str]]]]
-"""Of each model's columns the (schema, table, column) that they are made from."""
 
+@contextmanager
+def without_dbt() -> Iterator[None]:
+    """Lets dagster-dbt be imported as where dbt is not installed, which it knows how to do.
 
-def manifest_path(cache_folder: Path) -> Path:
-    """The manifest of the project as it is now, made where there is none of this state yet.
-
-    It takes dbt some seconds and no database; set-up does it, so that nobody else waits.
-
-    Raises:
-        LakehouseError: dbt cannot read the project.
+    dbt runs in a process of its own. To load it here too, for the names of its types, would take
+    longer than all else that a start does.
     """
-    folder = cache_folder / f"dbt-{_fingerprint()}"
-    manifest = folder / _MANIFEST
-    if not manifest.exists():
-        cache_folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache_folder / "dbt.lock"):
-            if not manifest.exists():
-                _compile(folder)
-    return manifest
-
-
-def column_lineage(manifest: Path) -> ColumnLineage:
-    """What the columns of each model are made from, as was found when the manifest was made."""
-    found: ColumnLineage = json.loads(manifest.with_name(_COLUMN_LINEAGE).read_text())
-    return found
-
-
-@cache
-def _fingerprint() -> str:
-    versions = [metadata.version(package) for package in ("dbt-core", "dbt-clickhouse")]
-    digest = hashlib.sha256(f"{_LAYOUT} {versions}".encode())
-    for part in _PARTS:
-        for path in sorted([PROJECT / part, *(PROJECT / part).rglob("*")]):
-            if path.suffix in (".sql", ".yml"):
-                digest.update(f"{path.relative_to(PROJECT)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _compile(folder: Path) -> None:
-    """Have dbt write the manifest with the models' SQL, by which columns can be followed."""
-    draft = folder.with_name(f"{folder.name}.{uuid4().hex}.part")
+    name = "dbt.version"
+    loaded = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # by which an import of it fails
     try:
-        result = subprocess.run(
-            [
-                *(dbt_program(), "--quiet", "compile", "--target-path", str(draft)),
-                *("--no-introspect", "--no-populate-cache"),
-            ],
-            cwd=PROJECT,
-            env=_environment(draft),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if result.returncode != 0 or not (draft / _MANIFEST).exists():
-            said = (result.stdout + result.stderr).strip().splitlines()
-            raise LakehouseError(
-                f"dbt cannot read the project {PROJECT}: {' '.join(said[-3:])}: mend it, and see"
-                " `dbt parse`"
-            )
-        lineage = _column_lineage(json.loads((draft / _MANIFEST).read_text()))
-        (draft / _COLUMN_LINEAGE).write_text(json.dumps(lineage))
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.replace(folder)
+        yield
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _column_lineage(manifest: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
-    # dagster-dbt follows columns too, but after each run, and with all names in lower case.
-    from sqlglot.errors import SqlglotError
-
-    nodes = [*manifest["nodes"].values(), *manifest["sources"].values()]
-    tables: dict[str, Any] = {}
-    for node in nodes:
-        if types := {name: column["data_type"] for name, column in node["columns"].items()}:
-            tables.setdefault(node["schema"], {})[node["name"]] = types
-    found = {}
-    for model in nodes:
-        if model["resource_type"] == "model":
-            # Its SQL may be right, and still be more than the parser knows.
-            with suppress(SqlglotError):
-                found[model["name"]] = {
-                    column: _origins(column, model["compiled_code"], tables)
-                    for column in model["columns"]
-                }
-    return found
-
-
-def _origins(column: str, sql: str, tables: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The (schema, table, column) that a column of a query is made from."""
-    from sqlglot import exp
-    from sqlglot.lineage import lineage
-
-    parts = lineage(column, sql, schema=tables, dialect="clickhouse").walk()
-    return sorted(
-        {
-            (table.db, table.name, exp.to_column(part.name).name)
-            for part in parts
-            if not part.downstream and (table := part.expression.find(exp.Table))
-        }
-    )
-
-
-def dbt_program() -> str:
-    """The program `dbt` of this Python."""
-    return str(Path(sys.executable).with_name("dbt"))
-
-
-def _environment(logs: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "DBT_PROJECT_DIR": str(PROJECT),
-        "DBT_PROFILES_DIR": str(PROJECT),
-        "DBT_LOG_PATH": str(logs),
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        "DBT_VERSION_CHECK": "false",
-    }
+        del sys.modules[name]
+        if loaded is not None:
+            sys.modules[name] = loaded
 
 
 class Dbt:
@@ -180,8 +63,41 @@ class Dbt:
         self._clickhouse = ClickHouse(settings)
         self._cache = settings.cache
         self._scratch = settings.state / "dbt"
+        self._waiting: subprocess.Popen[bytes] | None = None
 
-    def build(self, context: "dg.AssetExecutionContext", months: Sequence[str]) -> Iterator[Any]:
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Has dbt started, which takes seconds to read itself and the project, meanwhile.
+
+        Raises:
+            LakehouseError: dbt cannot read the project.
+        """
+        self._waiting = self._started()
+        try:
+            yield
+        finally:
+            if self._waiting is not None:
+                _end(self._waiting)
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        """A dbt that waits to be told what to make, where there is none yet."""
+        if self._waiting is not None and self._waiting.poll() is None:
+            return self._waiting
+        return subprocess.Popen(
+            [sys.executable, "-m", dbt_main.__name__, str(parsed_path(self._cache))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+    def build(
+        self,
+        context: "dg.AssetExecutionContext",
+        translator: "DagsterDbtTranslator",
+        months: Sequence[str],
+    ) -> Iterator[Any]:
         """Make these months of the selected models and test them; yields Dagster's events.
 
         A model counts as made when none of its tests failed: the test of another month would pass,
@@ -197,19 +113,20 @@ class Dbt:
         """
         import dagster as dg
 
-        self._end_what_killed_runs_left()
+        shutil.rmtree(self._scratch, ignore_errors=True)  # what killed runs left
         target = self._scratch / uuid4().hex
-        target.mkdir(parents=True)  # by which a later run finds out that there was one
+        target.mkdir(parents=True)
+        manifest = json.loads(manifest_path(self._cache).read_text())
         variables = json.dumps({"months": list(months)})
-        parsed = manifest_path(self._cache).with_name(_PARSED)
-        with _variables({**self._connection(), dbt_main.PARSED_VARIABLE: str(parsed)}):
-            invocation = _program().cli(
-                ["build", "--vars", variables, "--exclude-resource-type", "unit_test"],
-                context=context,
-                target_path=target,
-                raise_on_error=False,
-            )
-        nodes = invocation.manifest["nodes"]
+        arguments = [
+            *("--log-format", "json", "--log-level-file", "none", "--no-write-json"),
+            *("build", "--vars", variables, "--exclude-resource-type", "unit_test"),
+            *_selection(context, manifest),
+        ]
+        results = target / "results.json"
+        process = self._begun(arguments, target, results)
+        invocation = _invocation(process, manifest, translator, context, target)
+        nodes = manifest["nodes"]
         made: list[tuple[dg.Output[None], Mapping[str, Any]]] = []
         told: set[str] = set()
         failed: set[str] = set()
@@ -225,7 +142,7 @@ class Dbt:
                     yield self._explained(event, nodes[name])
                 else:
                     yield event
-            problems = [] if invocation.is_successful() else _problems(target, told)
+            problems = [] if invocation.is_successful() else _problems(results, told)
             if invocation.process.returncode == dbt_main.DISK_FULL_CODE or any(
                 sign in problem for problem in problems for sign in _DISK_FULL
             ):
@@ -235,9 +152,11 @@ class Dbt:
                     "ClickHouse stopped answering while dbt ran: start it with `lakehouse up`, or"
                     " check LAKEHOUSE_CLICKHOUSE_URL, and run again"
                 )
+            counts = self._row_counts()
             for output, model in made:
                 if model["unique_id"] not in failed:
-                    yield self._with_row_counts(context, output, model, months)
+                    rows = counts[model["schema"], model["alias"]]
+                    yield _with_row_counts(context, output, model, months, rows)
             if problems:
                 more = len(problems) - _FAILURES_TOLD
                 raise LakehouseError(
@@ -248,19 +167,25 @@ class Dbt:
             _end(invocation.process)
             shutil.rmtree(target, ignore_errors=True)
 
-    def _end_what_killed_runs_left(self) -> None:
-        """A dbt whose parent was killed goes on, and would put back what it began with."""
-        import psutil
-
-        if not self._scratch.is_dir() or not any(self._scratch.iterdir()):
-            return
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                target = process.environ().get("DBT_TARGET_PATH", "")
-                if Path(target).parent == self._scratch:
-                    process.kill()
-                    process.wait(_SECONDS_TO_END)
-        shutil.rmtree(self._scratch)
+    def _begun(
+        self, arguments: Sequence[str], target: Path, results: Path
+    ) -> "subprocess.Popen[bytes]":
+        """A dbt that carries out these arguments and puts its files into a folder."""
+        environment = {
+            **self._connection(),
+            "DBT_PROJECT_DIR": str(PROJECT),
+            "DBT_PROFILES_DIR": str(PROJECT),
+            "DBT_TARGET_PATH": str(target),
+            "DBT_LOG_PATH": str(target),
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        }
+        process, self._waiting = self._started(), None
+        # One that has ended meanwhile says so by its output.
+        with suppress(BrokenPipeError):
+            stdin = cast("BinaryIO", process.stdin)
+            stdin.write(dbt_main.request(arguments, environment, results))
+            stdin.flush()
+        return process
 
     def _explained(
         self, result: "dg.AssetCheckResult", test: Mapping[str, Any]
@@ -293,35 +218,17 @@ class Dbt:
             },
         )
 
-    def _with_row_counts(
-        self,
-        context: "dg.AssetExecutionContext",
-        output: "dg.Output[None]",
-        model: Mapping[str, Any],
-        months: Sequence[str],
-    ) -> "dg.Output[None]":
-        """A model's output with the rows of its table, and of each month where it has months."""
-        if model["config"]["materialized"] == "view":
-            return output
-        counts = self._row_counts(model["schema"], model["alias"])
-        if model["config"].get("partition_by"):
-            for month in months:
-                context.add_asset_metadata(
-                    {"dagster/partition_row_count": counts.get(month.replace("-", ""), 0)},
-                    asset_key=context.asset_key_for_output(output.output_name),
-                    partition_key=month,
-                )
-        return output.with_metadata({**output.metadata, "dagster/row_count": sum(counts.values())})
-
-    def _row_counts(self, schema: str, table: str) -> dict[str, int]:
-        """The rows of each partition of a table, by the partition's id."""
+    def _row_counts(self) -> dict[tuple[str, str], dict[str, int]]:
+        """The rows of each partition, by its id, of each table, by its schema and name."""
+        counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         with self._clickhouse.client() as client:
             found = client.query(
-                "SELECT partition_id, sum(rows) FROM system.parts WHERE active"
-                " AND database = {schema:String} AND table = {table:String} GROUP BY partition_id",
-                parameters={"schema": schema, "table": table},
+                "SELECT database, table, partition_id, sum(rows) FROM system.parts WHERE active"
+                " AND database != 'system' GROUP BY ALL"
             )
-        return {str(partition): int(rows) for partition, rows in found.result_rows}
+        for schema, table, partition, rows in found.result_rows:
+            counts[schema, table][partition] = int(rows)
+        return counts
 
     def _connection(self) -> dict[str, str]:
         """Where dbt finds ClickHouse; the local service is started where it is down."""
@@ -335,27 +242,63 @@ class Dbt:
         }
 
 
-def _program() -> "DbtCliResource":
-    """dbt, without what dagster-dbt does before each run, which takes longer than most models."""
-    from dagster_dbt import DbtCliResource
+def _selection(context: "dg.AssetExecutionContext", manifest: Mapping[str, Any]) -> list[str]:
+    """The arguments by which dbt makes and tests only what is selected; none where all is."""
+    assets, checks = context.selected_asset_keys, context.selected_asset_check_keys
+    metadata = [
+        *(spec.metadata for spec in context.assets_def.specs if spec.key in assets),
+        *(spec.metadata or {} for spec in context.assets_def.check_specs if spec.key in checks),
+    ]
+    selected = {str(each[_UNIQUE_ID]) for each in metadata}
+    if selected == set(manifest["nodes"]):
+        return []
+    names = sorted(".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in selected)
+    return ["--select", *names, "--indirect-selection", "empty"]
+
+
+def _invocation(
+    process: "subprocess.Popen[bytes]",
+    manifest: Mapping[str, Any],
+    translator: "DagsterDbtTranslator",
+    context: "dg.AssetExecutionContext",
+    target: Path,
+) -> "DbtCliInvocation":
+    """What makes Dagster's events of what a dbt prints."""
     from packaging.version import Version
 
-    class Program(DbtCliResource):
-        @cached_property
-        def _cli_version(self) -> Version:
-            # It would start dbt to ask it.
-            return Version(metadata.version("dbt-core"))
+    with without_dbt():
+        from dagster_dbt import DbtCliInvocation
 
-        def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> Any:
-            # It would load dbt into this process too, to count rows one by one.
-            return None
-
-    return Program(
-        project_dir=str(PROJECT),
-        profiles_dir=str(PROJECT),
-        dbt_executable=sys.executable,
-        global_config_flags=["-m", dbt_main.__name__],
+    return DbtCliInvocation(
+        process=process,
+        manifest=manifest,
+        dagster_dbt_translator=translator,
+        project_dir=PROJECT,
+        target_path=target,
+        raise_on_error=False,
+        cli_version=Version(manifest["metadata"]["dbt_version"]),
+        context=context,
     )
+
+
+def _with_row_counts(
+    context: "dg.AssetExecutionContext",
+    output: "dg.Output[None]",
+    model: Mapping[str, Any],
+    months: Sequence[str],
+    rows: Mapping[str, int],
+) -> "dg.Output[None]":
+    """A model's output with the rows of its table, and of each month where it has months."""
+    if model["config"]["materialized"] == "view":
+        return output
+    if model["config"].get("partition_by"):
+        for month in months:
+            context.add_asset_metadata(
+                {"dagster/partition_row_count": rows.get(month.replace("-", ""), 0)},
+                asset_key=context.asset_key_for_output(output.output_name),
+                partition_key=month,
+            )
+    return output.with_metadata({**output.metadata, "dagster/row_count": sum(rows.values())})
 
 
 def _with_more(
@@ -378,21 +321,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= _VALUE_LENGTH else f"{text[:_VALUE_LENGTH]} …"
 
 
-@contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """dagster-dbt hands its own environment on to dbt, and takes no other."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """Have a dbt end that nobody listens to any more."""
     if process.poll() is not None:
@@ -405,29 +333,24 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _problems(target: Path, told: Iterable[str]) -> list[str]:
+def _problems(results: Path, told: Iterable[str]) -> list[str]:
     """What failed in a run, in dbt's own words, but for the tests that were told as checks."""
     try:
-        results = json.loads((target / "run_results.json").read_text())["results"]
-    except (OSError, ValueError, KeyError):
+        nodes = json.loads(results.read_text())
+    except (OSError, ValueError):
         return ["dbt broke off before it made anything: see the log of the run"]
     return [
-        f"{_name(result)}: {_sentence(result)}"
-        for result in results
-        if result["status"] in ("error", "runtime error")
-        or (result["status"] == "fail" and result["unique_id"] not in told)
+        f"{_name(unique_id)}: {_sentence(message)}"
+        for unique_id, status, message in nodes
+        if status in ("error", "runtime error") or (status == "fail" and unique_id not in told)
     ]
 
 
-def _name(result: Mapping[str, Any]) -> str:
-    kind, _, *parts = result["unique_id"].split(".")
+def _name(unique_id: str) -> str:
+    kind, _, *parts = unique_id.split(".")
     return f"{kind} {parts[0]}"
 
 
-def _sentence(result: Mapping[str, Any]) -> str:
-    lines = [line.strip() for line in (result.get("message") or "it failed").splitlines()]
+def _sentence(message: str | None) -> str:
+    lines = [line.strip() for line in (message or "it failed").splitlines()]
     return " ".join(line for line in lines if line)
-
-
-if __name__ == "__main__":
-    manifest_path(Settings().cache)

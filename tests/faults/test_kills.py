@@ -17,6 +17,8 @@ from faults.rehearsal import Rehearsal
 from faults.subjects import SHORT_STEP
 from homes import Home
 
+from lakehouse.resources import dbt_main
+
 FEW = {"drives": [1, 4], "taxi": [1, 9], "retail": [1, 2]}
 MANY = {"drives": range(75), "taxi": range(48), "retail": range(30)}
 
@@ -65,6 +67,7 @@ def dbts_of(home: Home) -> list[psutil.Process]:
 
 
 def _dbts_of(home: Home) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter(["environ"]):
-        if str(home.folder) in (process.info["environ"] or {}).get("DBT_TARGET_PATH", ""):
+    for process in psutil.process_iter(["environ", "cmdline"]):
+        at_home = (process.info["environ"] or {}).get("LAKEHOUSE_HOME") == str(home.folder)
+        if at_home and dbt_main.__name__ in (process.info["cmdline"] or []):
             yield process
