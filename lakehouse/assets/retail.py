@@ -12,9 +12,10 @@ import polars as pl
 
 from lakehouse.assets.building import OWNERS, explained, explaining, file_metadata, table_metadata
 from lakehouse.checks.contracts import require_frame
+from lakehouse.imports import absent
 from lakehouse.partitions import retail_months
 from lakehouse.resources.clickhouse import ClickHouse, Table
-from lakehouse.resources.dbt import Dbt, without_dbt
+from lakehouse.resources.dbt import Dbt
 from lakehouse.resources.dbt_project import column_lineage
 from lakehouse.resources.lake import Lake, Provenance
 from lakehouse.resources.retail_files import RetailFiles
@@ -143,7 +144,9 @@ def build_dbt_assets(manifest: Path) -> dg.AssetsDefinition:
     Args:
         manifest: What dbt says of the project.
     """
-    with without_dbt():
+    # dbt runs in a process of its own. To load it here too, for the names of its types, would take
+    # longer than all else that a start does.
+    with absent("dbt.version"):
         from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
     lineage = column_lineage(manifest)

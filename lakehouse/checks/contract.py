@@ -4,8 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandera.polars as pa
 import polars as pl
+
+from lakehouse.imports import absent
+
+with absent("pandas"):  # which takes as long to import as pandera itself
+    import pandera.polars as pa
 
 EXAMPLES = 5
 """Failing rows that are kept of each finding; a bad file can have millions."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from uuid import uuid4
 
 from lakehouse.errors import LakehouseError, UnavailableError
+from lakehouse.imports import absent
 from lakehouse.resources import dbt_main
 from lakehouse.resources.clickhouse import ClickHouse, quoted
 from lakehouse.resources.dbt_project import PROJECT, manifest_path, parsed_path
@@ -36,24 +37,6 @@ _VALUE_LENGTH = 40
 _SECONDS_TO_END = 30
 _UNIQUE_ID = "dagster_dbt/unique_id"
 """Where dagster-dbt says of an asset or a check what dbt calls it."""
-
-
-@contextmanager
-def without_dbt() -> Iterator[None]:
-    """Lets dagster-dbt be imported as where dbt is not installed, which it knows how to do.
-
-    dbt runs in a process of its own. To load it here too, for the names of its types, would take
-    longer than all else that a start does.
-    """
-    name = "dbt.version"
-    loaded = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # by which an import of it fails
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-        if loaded is not None:
-            sys.modules[name] = loaded
 
 
 class Dbt:
@@ -266,7 +249,7 @@ def _invocation(
     """What makes Dagster's events of what a dbt prints."""
     from packaging.version import Version
 
-    with without_dbt():
+    with absent("dbt.version"):
         from dagster_dbt import DbtCliInvocation
 
     return DbtCliInvocation(
