@@ -106,6 +106,36 @@ def test_a_changed_column_asks_for_a_run_of_all_months(
     assert retail.tables() == expected
 
 
+def test_a_query_that_gives_another_type_than_declared_leaves_the_table_as_it_was(
+    expected: dict[str, list[tuple]], retail: Retail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retail.stage(*MONTHS)
+    retail.make()
+    quantity = retail.manifest.nodes["model.retail.Fact_Sales"].columns["quantity"]
+    monkeypatch.setattr(quantity, "data_type", "Int64")
+    result = retail.dbt("run", "--select", "Fact_Sales", months=["2010-11"])
+    message = failures(result)["Fact_Sales"]
+    assert "does not keep its contract: quantity is declared as Int64 and is Int32" in message
+    assert retail.tables() == expected
+
+
+def test_descriptions_are_kept_as_comments(retail: Retail) -> None:
+    described = (
+        "SELECT table, name, comment FROM system.columns WHERE database IN ('vault', 'marts')"
+        " UNION ALL SELECT name, '', comment FROM system.tables"
+        " WHERE database IN ('vault', 'marts') ORDER BY ALL"
+    )
+    retail.stage(*MONTHS)
+    retail.make()
+    before = retail.rows(described)
+    for table in ("vault.hub_country", "vault.sat_invoice"):
+        changes = "MODIFY COMMENT 'old', COMMENT COLUMN RECORD_SOURCE 'old'"
+        retail.client.command(f"ALTER TABLE {table} {changes}")
+    assert retail.rows(described) != before
+    retail.make(["2010-11"])
+    assert retail.rows(described) == before
+
+
 @pytest.mark.parametrize("months", ["2010-12", [], ["2010-13"], ["1) or (1"]])
 def test_months_that_are_none_are_refused(retail: Retail, months: list[str]) -> None:
     result = retail.dbt("run", "--select", "hub_invoice", months=months)
