@@ -1,7 +1,7 @@
 """Imports of libraries that load other ones for what is not used here."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -9,12 +9,12 @@ from types import ModuleType
 
 
 @contextmanager
-def absent(module: str) -> Iterator[None]:
-    """Lets libraries be imported as where a module is not installed, which they must know to do.
+def absent(*modules: str) -> Iterator[None]:
+    """Lets libraries be imported as where modules are not installed, which they must know to do.
 
-    One that is loaded already stays.
+    A module that is loaded already stays.
     """
-    finder = _Absent(module)
+    finder = _Absent(modules)
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -23,12 +23,12 @@ def absent(module: str) -> Iterator[None]:
 
 
 class _Absent(MetaPathFinder):
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self, modules: Collection[str]) -> None:
+        self._modules = modules
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname == self._module:
+        if fullname in self._modules:
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         return None

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lakehouse.errors import LakehouseError
-from lakehouse.imports import absent
 from lakehouse.resources.lake import LakeTable
 
 if TYPE_CHECKING:
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
 def contract_of(name: str) -> "type[pa.DataFrameModel]":
     """The contract of a table, from the module that is named like its data set."""
-    with absent("pandas"):  # as in checks.contract
-        module = import_module(f"{__name__}.{name.partition('/')[0]}")
+    import_module("lakehouse.checks.contract")  # which imports pandera in its own way
+    module = import_module(f"{__name__}.{name.partition('/')[0]}")
     return module.CONTRACTS[name]
 
 
