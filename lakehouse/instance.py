@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy
+from alembic.runtime.migration import MigrationContext
 
 # Dagster has no public name for the classes that dagster.yaml lets one replace.
 from dagster._core.instance.ref import InstanceRef
@@ -21,7 +22,7 @@ from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import (
     DagsterSqliteStorage,
     _runs_directory,
@@ -151,8 +152,38 @@ class _EventLog(ConsolidatedSqliteEventLogStorage):
         self._engine.dispose()
 
 
-class _Runs(SqliteRunStorage):
+class _MadeOnce:
+    """Reads Dagster's migrations, a tenth of a second of them, only where the tables are new."""
+
+    _name: str
+    """What its file is called, without the ending."""
+
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Any:
+        """The storage in this folder, made where it is not there."""
+        address = create_db_conn_string(base_dir, cls._name)
+        if _has_revision(address):
+            return cls(address, inst_data)  # type: ignore[call-arg]  # as its storage is made
+        return super().from_local(base_dir, inst_data)  # type: ignore[misc]  # the storage's own
+
+
+def _has_revision(address: str) -> bool:
+    """Whether Dagster has made all its tables in a database, which it says in there at last."""
+    if not Path(str(sqlalchemy.make_url(address).database)).exists():
+        return False
+    engine = sqlalchemy.create_engine(address, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision() is not None
+
+
+class _Schedules(_MadeOnce, SqliteScheduleStorage):
+    _name = "schedules"
+
+
+class _Runs(_MadeOnce, SqliteRunStorage):
     """Runs through one engine."""
+
+    _name = "runs"
 
     @cached_property
     def _engine(self) -> sqlalchemy.Engine:
@@ -177,7 +208,7 @@ class _SqliteHistory(DagsterSqliteStorage):
         self._inst_data = inst_data
         self._run_storage = _Runs.from_local(_runs_directory(base_dir))
         self._event_log_storage = _EventLog(base_dir)  # type: ignore[assignment]
-        self._schedule_storage = SqliteScheduleStorage.from_local(_schedule_directory(base_dir))
+        self._schedule_storage = _Schedules.from_local(_schedule_directory(base_dir))
 
 
 class ComputeLogs(LocalComputeLogManager):
