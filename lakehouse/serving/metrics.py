@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from datetime import time as day_time
 from functools import partial
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import dagster as dg
@@ -20,7 +21,7 @@ from lakehouse.automation.freshness import State
 from lakehouse.errors import LakehouseError
 from lakehouse.history import Materialization
 from lakehouse.resources.landing import shown
-from lakehouse.serving.health import DatasetHealth, Health, partition_end
+from lakehouse.serving.health import DatasetHealth, Health
 from lakehouse.serving.readings import Readings
 from lakehouse.settings import Settings
 
@@ -41,10 +42,11 @@ _QUALITY = {
     "latest_avg_total_amount": "Its mean.",
     "latest_sales_volume": "Its sum.",
 }
+# By the names under which assets, Dagster and dbt tell of them; the first that is there counts.
 _ROWS = {
-    "written": "rows_written",
-    "rejected": "rows_rejected",
-    "dropped": "rows_dropped_as_duplicates",
+    "written": ("rows_written", "dagster/partition_row_count", "dagster/row_count"),
+    "rejected": ("rows_rejected",),
+    "dropped": ("rows_dropped_as_duplicates",),
 }
 _BYTES = ("bytes", "size_bytes")
 
@@ -56,7 +58,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         durations = _Durations(health)
         self._registry.register(_QualityCollector(readings))
-        self._registry.register(_AssetCollector(health, durations))
+        self._registry.register(_AssetCollector(health, readings, durations))
         self._registry.register(_RunCollector(health))
         self._text = b""
         self._made = float("-inf")
@@ -90,8 +92,9 @@ def push(settings: Settings) -> None:
     try:
         health = Health(settings)
         registry = CollectorRegistry()
-        registry.register(_QualityCollector(Readings(settings)))
-        registry.register(_AssetCollector(health, _Durations(health)))
+        readings = Readings(settings)
+        registry.register(_QualityCollector(readings))
+        registry.register(_AssetCollector(health, readings, _Durations(health)))
         push_to_gateway(
             *(address, "lakehouse_push", registry), timeout=_PUSH_SECONDS, handler=authorized
         )
@@ -125,14 +128,15 @@ class _QualityCollector(Collector):
 class _AssetCollector(Collector):
     """How each asset stands, by data set and asset."""
 
-    def __init__(self, health: Health, durations: "_Durations") -> None:
+    def __init__(self, health: Health, readings: Readings, durations: "_Durations") -> None:
         self._health = health
+        self._readings = readings
         self._durations = durations
 
     def collect(self) -> Iterator[Metric]:
-        found = self._health.current().values()
+        found, tables = self._health.current().values(), self._table_bytes()
         success = _gauge("asset_last_success_timestamp_seconds", "When it was last made.")
-        newest = _gauge("asset_newest_data_timestamp_seconds", "The end of its newest partition.")
+        newest = _gauge("asset_newest_data_timestamp_seconds", "The end of its newest data.")
         rows = _gauge("asset_rows", "Rows of its latest run, by what became of them.", "kind")
         duration = _gauge("asset_duration_seconds", "How long its latest run took.")
         size = _gauge("asset_bytes", "Bytes that its latest run wrote.")
@@ -152,18 +156,27 @@ class _AssetCollector(Collector):
                 success.add_metric(labels, latest.timestamp)
                 if end := _newest_data(health, key):
                     newest.add_metric(labels, end)
-                for kind, name in _ROWS.items():
-                    if latest.metadata.get(name) is not None:
-                        rows.add_metric([*labels, kind], latest.metadata[name])
-                for name in _BYTES:
-                    if latest.metadata.get(name) is not None:
-                        size.add_metric(labels, latest.metadata[name])
-                        break
+                for kind, names in _ROWS.items():
+                    # What has no such step rejects nothing, and a file or a view has no rows.
+                    rows.add_metric([*labels, kind], _first(latest.metadata, names) or 0)
+                written = _first(latest.metadata, _BYTES)
+                if written is None:  # dbt does not say
+                    table = latest.metadata.get("dagster/table_name") or ".".join(key.path[-2:])
+                    written = tables.get(table)
+                if written is not None:
+                    size.add_metric(labels, written)
                 seconds = self._durations.of(key, latest)
                 if seconds is not None:
                     duration.add_metric(labels, seconds)
         yield from (success, newest, rows, duration, size, checks, partitions)
         yield self._rejected()
+
+    def _table_bytes(self) -> Mapping[str, int]:
+        """Bytes of the tables in ClickHouse; none while it is away: others tell them themselves."""
+        try:
+            return self._readings.table_bytes()
+        except LakehouseError:
+            return {}
 
     def _rejected(self) -> Metric:
         rejected = GaugeMetricFamily(
@@ -251,9 +264,12 @@ def _gauge(name: str, about: str, *more: str) -> GaugeMetricFamily:
 
 
 def _newest_data(health: DatasetHealth, key: dg.AssetKey) -> float | None:
-    """The end of the newest partition; of one that is not over, now."""
-    newest = health.newest(key)
-    if newest is None:
+    """The end of the newest data; of a month that is not over, now."""
+    end = health.data_end(key)
+    if end is None:
         return None
-    end = datetime.combine(partition_end(newest), day_time(), UTC).timestamp()
-    return min(end, time.time())
+    return min(datetime.combine(end, day_time(), UTC).timestamp(), time.time())
+
+
+def _first(metadata: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    return next((metadata[name] for name in names if metadata.get(name) is not None), None)

@@ -7,18 +7,32 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+import dagster as dg
 import httpx
 import pytest
 from homes import Home, free_port
 from prometheus_client.parser import text_string_to_metric_families
 from served import fill_retail, served
 
+from lakehouse.instance import open_instance
 from lakehouse.samples.drives import make_drive_archives
 from lakehouse.serving.metrics import push
 
 MONTHS = ("2018-01", "2018-02")
 BRONZE = "drives/bronze/drive_days"
+SALES = "retail/marts/Fact_Sales"
+YEAR = "drives/clickhouse/yearly_summary"
+
+TOLD: dict[str, dict[str, Any]] = {
+    SALES: {"metadata": {"dagster/row_count": 1437, "dagster/partition_row_count": 249}},
+    "retail/marts/Dim_Product": {"metadata": {"dagster/row_count": 15}},
+    "taxi/raw/green_trips": {
+        "metadata": {"dagster/partition_row_count": 3000, "size_bytes": 75817}
+    },
+}
+"""What dbt and files tell of themselves, which is not all."""
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +45,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     make_drive_archives(home.mirror, months=MONTHS, drives=8)
     assert home.call("backfill", "drives", "--from", MONTHS[0], "--to", MONTHS[1]).code == 1
     fill_retail(home.settings)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in home.environment.items():
+            patch.setenv(name, value)
+        with open_instance(home.settings) as instance:
+            for key, metadata in TOLD.items():
+                made = dg.AssetMaterialization(key.split("/"), partition="2011-01", **metadata)
+                instance.report_runless_asset_event(made)
     yield home
     home.down()
 
@@ -93,6 +114,43 @@ def test_an_asset_tells_its_rows_duration_and_bytes(built: Home, metrics: Sample
     assert ("lakehouse_asset_rows", silver, "drives", "dropped") in metrics
     assert 0 < metrics[("lakehouse_asset_duration_seconds", silver, "drives")] < 60
     assert metrics[("lakehouse_asset_bytes", silver, "drives")] > 1000
+
+
+def test_every_asset_that_was_made_tells_everything(api: httpx.Client, metrics: Samples) -> None:
+    made = {row["asset"] for row in api.get("/api/datasets").json() if row["last_success"]}
+    assert made > {BRONZE, YEAR, *TOLD}
+    for asset in made:
+        dataset = asset.partition("/")[0]
+        for name in ("last_success_timestamp_seconds", "newest_data_timestamp_seconds", "bytes"):
+            assert (f"lakehouse_asset_{name}", asset, dataset) in metrics
+        for kind in ("written", "rejected", "dropped"):
+            assert ("lakehouse_asset_rows", asset, dataset, kind) in metrics
+        for status in ("passed", "warned", "failed"):
+            assert ("lakehouse_checks", asset, dataset, status) in metrics
+
+
+def test_what_dbt_and_files_do_not_tell_is_known_by_other_names(metrics: Samples) -> None:
+    written = {
+        asset: metrics[("lakehouse_asset_rows", asset, asset.partition("/")[0], "written")]
+        for asset in TOLD
+    }
+    assert written == {SALES: 249, "retail/marts/Dim_Product": 15, "taxi/raw/green_trips": 3000}
+    assert metrics[("lakehouse_asset_bytes", SALES, "retail")] > 100
+    assert metrics[("lakehouse_asset_rows", SALES, "retail", "rejected")] == 0
+
+
+def test_what_is_published_tells_the_bytes_of_its_partition(built: Home, metrics: Samples) -> None:
+    [table] = built.query(
+        "SELECT total_bytes FROM system.tables"
+        " WHERE database = 'drives' AND name = 'yearly_summary'"
+    )
+    assert metrics[("lakehouse_asset_bytes", YEAR, "drives")] == table["total_bytes"] > 0
+
+
+def test_the_data_of_a_year_ends_with_its_newest_month(metrics: Samples) -> None:
+    march = 1_519_862_400  # the end of February 2018
+    for asset in (YEAR, "drives/gold/yearly_summary"):
+        assert metrics[("lakehouse_asset_newest_data_timestamp_seconds", asset, "drives")] == march
 
 
 def test_an_asset_tells_when_it_was_made_and_how_old_its_data_is(metrics: Samples) -> None:
