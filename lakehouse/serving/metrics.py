@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from datetime import time as day_time
@@ -17,6 +18,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, basic_auth_handler
 from prometheus_client.registry import Collector
 
+from lakehouse.automation.alerts.messages import job_in_words
+from lakehouse.automation.datasets import NAMES
 from lakehouse.automation.freshness import State
 from lakehouse.errors import LakehouseError
 from lakehouse.history import Materialization
@@ -29,6 +32,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _KEEP_SECONDS = 5.0
 _PUSH_SECONDS = 10.0
+_FAILED_SECONDS = 3600.0
 _DURATION = "Execution Duration"
 """Under this name dbt says how long a model took, in seconds; all its models are one step."""
 
@@ -57,6 +61,7 @@ class Metrics:
     def __init__(self, readings: Readings, health: Health) -> None:
         self._registry = CollectorRegistry()
         durations = _Durations(health)
+        self._registry.register(_ClickHouseCollector(readings))
         self._registry.register(_QualityCollector(readings))
         self._registry.register(_AssetCollector(health, readings, durations))
         self._registry.register(_RunCollector(health))
@@ -103,6 +108,23 @@ def push(settings: Settings) -> None:
             "The metrics could not be pushed to %s (%s): check LAKEHOUSE_PUSHGATEWAY_URL.",
             address,
             error,
+        )
+
+
+class _ClickHouseCollector(Collector):
+    """Whether ClickHouse answers: while it does not, what is known from it alone is left out."""
+
+    def __init__(self, readings: Readings) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            self._readings.ready()
+            answers = True
+        except LakehouseError:
+            answers = False
+        yield GaugeMetricFamily(
+            "lakehouse_clickhouse_up", "1 where ClickHouse answers the reader, else 0.", answers
         )
 
 
@@ -200,6 +222,7 @@ class _RunCollector(Collector):
             count = instance.get_runs_count(dg.RunsFilter(statuses=[status]))
             runs.add_metric([status.value.lower()], count)
         yield runs
+        yield _failed_runs(instance)
         queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
         yield GaugeMetricFamily(
             "lakehouse_queued_runs",
@@ -213,6 +236,37 @@ class _RunCollector(Collector):
                 value=record.create_timestamp.timestamp(),
             )
         yield from _ticks(instance)
+
+
+def _failed_runs(instance: dg.DagsterInstance) -> Metric:
+    """Of runs that Dagster tries again, only the last one counts."""
+    failed = GaugeMetricFamily(
+        "lakehouse_failed_runs",
+        "Runs that failed within the last hour.",
+        labels=["dataset", "dagster_job"],
+    )
+    since = time.time() - _FAILED_SECONDS
+    records = instance.get_run_records(
+        dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.FAILURE], updated_after=datetime.fromtimestamp(since, UTC)
+        )
+    )
+    runs = Counter(
+        (_dataset_of(record.dagster_run), job_in_words(record.dagster_run.job_name))
+        for record in records
+        if (record.end_time or 0) >= since
+        and record.dagster_run.tags.get("dagster/will_retry") != "true"
+    )
+    for labels, count in runs.items():
+        failed.add_metric(labels, count)
+    return failed
+
+
+def _dataset_of(run: dg.DagsterRun) -> str:
+    """The data set that a run was about; empty where it was about none, or all."""
+    selected = next(iter(run.asset_selection or ()), None)
+    name = selected.path[0] if selected else run.job_name.partition("_")[0]
+    return name if name in NAMES else ""
 
 
 def _ticks(instance: dg.DagsterInstance) -> Sequence[Metric]:

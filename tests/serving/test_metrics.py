@@ -18,7 +18,9 @@ from served import fill_retail, served
 
 from lakehouse.instance import open_instance
 from lakehouse.samples.drives import make_drive_archives
-from lakehouse.serving.metrics import push
+from lakehouse.serving.health import Health
+from lakehouse.serving.metrics import Metrics, push
+from lakehouse.serving.readings import Readings
 
 MONTHS = ("2018-01", "2018-02")
 BRONZE = "drives/bronze/drive_days"
@@ -179,6 +181,8 @@ def test_partitions_and_checks_are_counted_by_state(metrics: Samples) -> None:
 def test_runs_and_rejects_are_counted(built: Home, metrics: Samples) -> None:
     assert metrics[("lakehouse_runs", "success")] == 2  # February and the year
     assert metrics[("lakehouse_runs", "failure")] == 1
+    assert metrics[("lakehouse_failed_runs", "materialization", "drives")] == 1
+    assert metrics[("lakehouse_clickhouse_up",)] == 1
     assert metrics[("lakehouse_queued_runs",)] == 0
     assert ("lakehouse_oldest_queued_run_timestamp_seconds",) not in metrics
     rejected = len(built.call("rejects", "drives", "--json").json)
@@ -210,6 +214,16 @@ def test_months_stand_as_they_were_made(api: httpx.Client) -> None:
     silver = {row["month"]: row["state"] for row in found if "silver" in row["asset"]}
     assert silver == {"2018-01": "failed", "2018-02": "fresh"}
     assert api.get("/api/rejects").json()[0]["month"] == "2018-01"
+
+
+def test_a_clickhouse_that_is_away_is_seen(built: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in built.environment.items():
+        monkeypatch.setenv(name, value)
+    away = built.settings.model_copy(update={"clickhouse_url": f"http://127.0.0.1:{free_port()}"})
+    found = samples(Metrics(Readings(away), Health(away)).text().decode())
+    assert found[("lakehouse_clickhouse_up",)] == 0
+    assert ("latest_sales_volume",) not in found
+    assert found[("lakehouse_asset_rows", SALES, "retail", "written")] == 249
 
 
 class Gateway:
