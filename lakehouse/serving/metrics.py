@@ -80,13 +80,16 @@ class Metrics:
         return self._text
 
 
-def push(settings: Settings) -> None:
+def push(settings: Settings) -> bool:
     """Give the metrics of tables and assets to the Pushgateway of the settings, if there is one.
 
     What goes wrong is logged and never raised: no run fails for its metrics.
+
+    Returns:
+        Whether the Pushgateway has them.
     """
     if settings.pushgateway_url is None:
-        return
+        return False
     account = urlsplit(settings.pushgateway_url)
     address = shown(settings.pushgateway_url)
     authorized = partial(
@@ -98,17 +101,20 @@ def push(settings: Settings) -> None:
         health = Health(settings)
         registry = CollectorRegistry()
         readings = Readings(settings)
-        registry.register(_QualityCollector(readings))
-        registry.register(_AssetCollector(health, readings, _Durations(health)))
-        push_to_gateway(
-            *(address, "lakehouse_push", registry), timeout=_PUSH_SECONDS, handler=authorized
-        )
+        with health.instance:
+            registry.register(_QualityCollector(readings))
+            registry.register(_AssetCollector(health, readings, _Durations(health)))
+            push_to_gateway(
+                *(address, "lakehouse_push", registry), timeout=_PUSH_SECONDS, handler=authorized
+            )
     except Exception as error:
         logging.getLogger(__name__).warning(
             "The metrics could not be pushed to %s (%s): check LAKEHOUSE_PUSHGATEWAY_URL.",
             address,
             error,
         )
+        return False
+    return True
 
 
 class _ClickHouseCollector(Collector):

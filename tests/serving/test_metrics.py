@@ -16,6 +16,8 @@ from homes import Home, free_port
 from prometheus_client.parser import text_string_to_metric_families
 from served import fill_retail, served
 
+from lakehouse.automation.datasets import dataset
+from lakehouse.definitions import build_definitions
 from lakehouse.instance import open_instance
 from lakehouse.samples.drives import make_drive_archives
 from lakehouse.serving.health import Health
@@ -244,19 +246,59 @@ class Gateway:
                 """Keeps the tests' output clean."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
 def test_a_backfill_pushes_where_a_gateway_is_set(built: Home) -> None:
     gateway = Gateway()
-    address = f"http://127.0.0.1:{gateway.server.server_port}"
-    variables = {"LAKEHOUSE_PUSHGATEWAY_URL": address}
+    variables = {"LAKEHOUSE_PUSHGATEWAY_URL": gateway.address}
     assert built.call("backfill", "drives", "--from", "2018-02", **variables).code == 0
     gateway.server.shutdown()
     ((path, text),) = gateway.pushed
     assert path == "/metrics/job/lakehouse_push"
     assert samples(text)[("latest_sales_volume",)] == 320.25
     assert ("lakehouse_asset_last_success_timestamp_seconds", BRONZE, "drives") in samples(text)
+
+
+def test_a_replay_pushes_too(built: Home) -> None:
+    gateway = Gateway()
+    assert built.call("replay", "drives", LAKEHOUSE_PUSHGATEWAY_URL=gateway.address).code == 1
+    gateway.server.shutdown()
+    [(path, _)] = gateway.pushed
+    assert path == "/metrics/job/lakehouse_push"
+
+
+def test_the_daemon_pushes_when_runs_are_over(built: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in built.environment.items():
+        monkeypatch.setenv(name, value)
+    drives = dataset(built.settings, "drives")
+    gateway = Gateway()
+
+    def tick(address: str, cursor: str | None) -> dg.SensorResult:
+        settings = built.settings.model_copy(update={"pushgateway_url": address})
+        sensor = build_definitions(settings, only=drives).resolve_sensor_def("pushed_metrics")
+        return sensor.evaluate_tick(dg.build_sensor_context(instance, cursor=cursor))
+
+    with open_instance(built.settings) as instance:
+        missed = tick(f"http://127.0.0.1:{free_port()}", None)
+        assert "tried again" in str(missed.skip_message)
+        pushed = tick(gateway.address, missed.cursor)
+        assert "were pushed" in str(pushed.skip_message)
+        quiet = tick(gateway.address, pushed.cursor)
+        assert quiet.skip_message == "No run has ended."
+        built.backfill("2018-02")
+        assert "No run" in str(tick(gateway.address, quiet.cursor).skip_message)  # up to date
+        assert built.call("backfill", "drives", "--from", "2018-02", "--force").code == 0
+        assert "were pushed" in str(tick(gateway.address, quiet.cursor).skip_message)
+    gateway.server.shutdown()
+    assert [path for path, _ in gateway.pushed] == ["/metrics/job/lakehouse_push"] * 2
+    assert ("lakehouse_asset_bytes", BRONZE, "drives") in samples(gateway.pushed[1][1])
+
+
+def test_without_a_gateway_nothing_pushes(built: Home) -> None:
+    definitions = build_definitions(built.settings, only=dataset(built.settings, "drives"))
+    assert "pushed_metrics" not in [sensor.name for sensor in definitions.sensors or ()]
 
 
 def test_a_gateway_that_is_away_breaks_no_backfill(
