@@ -13,6 +13,8 @@ from lakehouse.automation.alerts.findings import LINE_LENGTH, Failure, Finding, 
 from lakehouse.partitions import spans
 from lakehouse.resources.notifier import Kind
 
+GOES_ON = "The backfill goes on; all that failed of it is told when it is over."
+
 _LINES = 10
 _NAMED_ALONE = 5
 """Partitions that are no months and cannot be named as `first to last`."""
