@@ -147,10 +147,7 @@ def backfill(
         select=select,
         force=force,
     )
-    if settings.pushgateway_url:
-        from lakehouse.serving.metrics import push
-
-        push(settings)
+    _push(settings)
     if as_json:
         _print_json([asdict(report) for report in reports])
     if not all(report.ok for report in reports):
@@ -495,6 +492,8 @@ def replay(dataset: DatasetName, as_json: Json = False) -> None:
         after = lake.row_counts(stage.rejects)
         rows += sum(before.values())
         left += sum(after.get(month, 0) for month in before)
+    if reports:
+        _push(settings)
     if as_json:
         _print_json({"before": rows, "left": left})
     elif rows:
@@ -503,6 +502,13 @@ def replay(dataset: DatasetName, as_json: Json = False) -> None:
         _say("Nothing was rejected.")
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
+
+
+def _push(settings: "Settings") -> None:
+    if settings.pushgateway_url:
+        from lakehouse.serving.metrics import push
+
+        push(settings)
 
 
 def program() -> NoReturn:

@@ -75,8 +75,16 @@ def _build_sensors(settings: Settings, known: Sequence[Dataset]) -> dg.Definitio
     from lakehouse.automation.crashes import killed_runs
     from lakehouse.automation.reports import build_reports
 
-    watching = build_alerts(settings.dagster_url)
-    return dg.Definitions(sensors=[*watching, build_reports(known, settings), killed_runs])
+    watching = [
+        *build_alerts(settings.dagster_url),
+        build_reports(known, settings),
+        killed_runs,
+    ]
+    if settings.pushgateway_url:
+        from lakehouse.serving.pushing import build_pushing
+
+        watching.append(build_pushing(settings))
+    return dg.Definitions(sensors=watching)
 
 
 def _build_maintenance(settings: Settings, known: Sequence[Dataset]) -> dg.Definitions:

@@ -38,24 +38,22 @@ def report_killed_runs(instance: dg.DagsterInstance) -> int:
     """Mark the runs whose process on this machine was killed as failed; how many there were."""
     begun = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED]
     killed = [
-        run
-        for run in instance.get_runs(dg.RunsFilter(statuses=begun))
-        if _is_killed(run.run_id, run.tags.get(_TAG, ""))
+        run for run in instance.get_runs(dg.RunsFilter(statuses=begun)) if process_is_gone(run)
     ]
     for run in killed:
         instance.report_run_failed(run, "The process of this run was killed; run it again.")
     return len(killed)
 
 
-def _is_killed(run_id: str, tag: str) -> bool:
-    """Whether the process that a run's tag names is gone from this machine."""
-    of, _, process = tag.partition(":")
+def process_is_gone(run: dg.DagsterRun) -> bool | None:
+    """Whether the process that carried out a run has ended; None where this machine cannot tell."""
+    of, _, process = run.tags.get(_TAG, "").partition(":")
     # A run that repeats another one has that one's tags until it says better.
-    if of != run_id:
-        return False
+    if of != run.run_id:
+        return None
     host, pid, began = process.rsplit(":", 2)
     if host != socket.gethostname():
-        return False
+        return None
     try:
         return abs(_began(psutil.Process(int(pid))) - float(began)) > _ROUNDED
     except psutil.NoSuchProcess:

@@ -120,8 +120,7 @@ class Settings(BaseSettings):
     `run_hour`."""
 
     pushgateway_url: str | None = Field(default=None, repr=False)
-    """A Prometheus Pushgateway that gets the metrics after each backfill; the address may hold an
-    account."""
+    """A Prometheus Pushgateway that gets the metrics after runs; it may hold an account."""
 
     inbox: str | None = None
     """Where dropped files are found, a folder for each data set below it; default `<home>/inbox`,

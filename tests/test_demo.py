@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from homes import Answer, Home
 
-from lakehouse.samples import taxi
+from lakehouse.samples import retail, taxi
 from lakehouse.samples.drives import DEMO_MONTHS, SampleTruth, make_drive_archives
 from lakehouse.tables.drives import BRONZE, SILVER
 
@@ -51,6 +51,18 @@ def test_it_ends_well_and_shows_what_came_out_and_where_to_look(demo: Demo) -> N
     assert "The brand with the most drive days of each year" in said
     assert "lakehouse status" in said
     assert "The services are down again." in said
+
+
+def test_each_of_its_months_has_a_report(demo: Demo) -> None:
+    written = {
+        f"{path.parent.name} {path.stem}"
+        for path in (demo.home.folder / "reports").glob("*/*.html")
+    }
+    assert written == {
+        *(f"drives {month}" for month in DEMO_MONTHS),
+        *(f"taxi {month}" for months in taxi.DEMO_MONTHS.values() for month in months),
+        *(f"retail {month}" for month in retail.DEMO_MONTHS),
+    }
 
 
 def test_the_services_are_down_afterwards(demo: Demo) -> None:

@@ -40,6 +40,7 @@ def build_published(
         with lake.exclusive(publication.gold.name, f"{partition}.clickhouse"):
             frame = lake.scan(publication.gold, partition).collect()
             require_contract(publication.gold, partition, frame)
+            parts = publication.parts(partition)
             rows = sum(
                 clickhouse.replace_partition(
                     table,
@@ -47,13 +48,15 @@ def build_published(
                     frame.filter(part.rows).select(*table.columns),
                     context.run.run_id,
                 )
-                for part in publication.parts(partition)
+                for part in parts
             )
+            size = sum(clickhouse.partition_bytes(table, part.partition) for part in parts)
         return dg.MaterializeResult(
             metadata=table_metadata(str(table), f"clickhouse://{table}", table.columns, rows)
             | {
                 "rows_in": frame.height,
                 "rows_written": rows,
+                "bytes": size,
                 "source_version": source,
             }
         )

@@ -265,6 +265,7 @@ def _build_postgres(
             | {
                 "rows_in": rows,
                 "rows_written": written,
+                "bytes": postgres.month_bytes(table, month_start(month)),
                 "source_version": stored.sha256 or stored.version,
                 "object_version": stored.version,
             }

@@ -85,6 +85,10 @@ def backfill_on(
                 console.show(report)
             if stopped:
                 raise KeyboardInterrupt
+        if runs := [report.run_id for report in reports if report.run_id]:
+            from lakehouse.automation.reports import write_reports
+
+            write_reports(settings, instance, dataset, runs)
     if out is not None and dataset.off:
         off = ", ".join(dataset.off)
         out.print(f"Switched off by LAKEHOUSE_WITHOUT: {off}.", highlight=False, soft_wrap=True)

@@ -39,12 +39,15 @@ class Stage:
         rejects: Where the rows are that could not be used.
         together: Whether a run makes all the partitions of a range, because starting costs more
             than a partition does.
+        charted: The tables whose rows a report shows beside those of the months before; where none
+            is named, the first one that tells how many rows came in.
     """
 
     name: str
     assets: Sequence[dg.AssetsDefinition]
     rejects: LakeTable | None = None
     together: bool = False
+    charted: Sequence[dg.AssetKey] = ()
 
     @cached_property
     def specs(self) -> list[dg.AssetSpec]:

@@ -1,11 +1,14 @@
-"""The sensor that writes a report of each month that a run was about, however the run was started.
+"""Reports of each month that a run was about, however the run was started.
 
-It reads the event log, as the alerts do, and from its beginning: runs of `lakehouse backfill` may
-be over before there is a daemon.
+A command writes them at its end, for all other runs the sensor does. It reads the event log, as the
+alerts do, and from its beginning: a command may have been killed before it wrote.
 """
 
+import logging
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +22,7 @@ from lakehouse.automation.events import (
     failure_sentence,
     step_failures,
 )
-from lakehouse.history import failing_checks, latest_materializations
+from lakehouse.history import CheckResult, failing_checks, latest_materializations
 from lakehouse.partitions import month_before
 from lakehouse.reports.month import (
     Bar,
@@ -38,10 +41,17 @@ from lakehouse.settings import Settings
 
 REPORT_TAG = "lakehouse/report"
 
+_LOG = logging.getLogger(__name__)
 _RUNS_A_TICK = 50
 _SECONDS_A_TICK = 20
 """No report is begun later: Dagster ends a tick after 60 s."""
 _MONTHS_BACK = 12
+_FIGURES = {
+    "Rows written": "rows_written",
+    "Rows rejected": "rows_rejected",
+    "Sales less returns, in pounds": "total_amount",
+}
+"""What is shown of the months before, as assets tell of it in their metadata."""
 _REASONS = 10
 _MONTH_LENGTH = len("2018-01")
 
@@ -76,21 +86,53 @@ def build_reports(datasets: Sequence[Dataset], settings: Settings) -> dg.SensorD
     ) -> dg.SensorResult:
         deadline = time.monotonic() + _SECONDS_A_TICK
         cursor = _Cursor.model_validate_json(context.cursor or "{}")
+        reader = _Reader(context.instance, lake, settings)
         observations: list[dg.AssetObservation] = []
-        for event_id, event, months in _finished_runs(context.instance, cursor.position, known):
+        types = (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE)
+        for event_id, event in events_after(context.instance, cursor.position, types, _RUNS_A_TICK):
+            run = context.instance.get_run_record_by_id(event.run_id)
+            # The command has written of its runs itself.
+            if run is None or (REPORT_TAG in run.dagster_run.tags and not cursor.months):
+                cursor = _Cursor(position=event_id)
+                continue
+            months = _months(context.instance, event.run_id, known)
             for name, month in months[cursor.months :]:
                 if time.monotonic() > deadline:
                     return _result(cursor, observations)
                 try:
-                    observations.append(_write(context, lake, settings, known[name], month, event))
+                    observations.append(reader.write(known[name], month, run))
                 except Exception:
                     # A report is for reading; nothing waits for it.
                     context.log.exception(f"There is no report of {name} {month}.")
                 cursor.months += 1
+            _tag(context.instance, event.run_id, months)
             cursor = _Cursor(position=event_id)
         return _result(cursor, observations)
 
     return reports
+
+
+def write_reports(
+    settings: Settings, instance: dg.DagsterInstance, dataset: Dataset, run_ids: Sequence[str]
+) -> None:
+    """Write what the sensor would write of these runs: of each month once, after its last run.
+
+    What goes wrong is logged and never raised: a report is for reading, nothing waits for it.
+    """
+    known = {dataset.name: dataset}
+    of_runs = {run_id: _months(instance, run_id, known) for run_id in run_ids}
+    last = {month: run_id for run_id, months in of_runs.items() for _, month in months}
+    reader = _Reader(instance, Lake(settings), settings)
+    for month, run_id in sorted(last.items()):
+        run = instance.get_run_record_by_id(run_id)
+        if run is None or REPORT_TAG in run.dagster_run.tags:
+            continue
+        try:
+            instance.report_runless_asset_event(reader.write(dataset, month, run))
+        except Exception as error:
+            _LOG.warning("There is no report of %s %s (%s).", dataset.name, month, error)
+    for run_id, months in of_runs.items():
+        _tag(instance, run_id, months)
 
 
 def _result(cursor: _Cursor, observations: Sequence[dg.AssetObservation]) -> dg.SensorResult:
@@ -101,54 +143,36 @@ def _result(cursor: _Cursor, observations: Sequence[dg.AssetObservation]) -> dg.
     )
 
 
-def _finished_runs(
-    instance: dg.DagsterInstance, position: int, datasets: Mapping[str, Dataset]
-) -> Iterator[tuple[int, dg.EventLogEntry, list[tuple[str, str]]]]:
-    """The next runs that are over, each with the data sets and months that it was about."""
-    types = (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE)
-    for event_id, event in events_after(instance, position, types, _RUNS_A_TICK):
-        planned = instance.get_asset_partitions_for_run(
-            event.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-        )
-        months = {
-            (key.path[0], partition)
-            for key, partitions in planned.items()
-            if key.path[0] in datasets
-            for partition in partitions
-            if partition and len(partition) == _MONTH_LENGTH
-        }
-        yield event_id, event, sorted(months)
-
-
-def _write(
-    context: dg.SensorEvaluationContext,
-    lake: Lake,
-    settings: Settings,
-    dataset: Dataset,
-    month: str,
-    event: dg.EventLogEntry,
-) -> dg.AssetObservation:
-    """Write the report of a month; gives what points to it in the UI."""
-    reader = _Reader(context.instance, lake, settings.dagster_url.rstrip("/"))
-    report = reader.report(dataset, month, event)
-    path = settings.state / "reports" / dataset.name / f"{month}.html"
-    _put(path, page(report))
-    context.instance.add_run_tags(event.run_id, {REPORT_TAG: f"{dataset.name}/{path.name}"})
-    said = [sentence for section in report.sections for sentence in changes(section)]
-    return dg.AssetObservation(
-        asset_key=_first_table(dataset, month).key,
-        partition=month,
-        description=" ".join(said) or f"The run made nothing of {month}.",
-        metadata={
-            "report": dg.MetadataValue.path(path),
-            "run": dg.MetadataValue.dagster_run(event.run_id),
-        },
+def _months(
+    instance: dg.DagsterInstance, run_id: str, datasets: Mapping[str, Dataset]
+) -> list[tuple[str, str]]:
+    """The data sets and months that a run was about."""
+    planned = instance.get_asset_partitions_for_run(
+        run_id, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
     )
+    months = {
+        (key.path[0], partition)
+        for key, partitions in planned.items()
+        if key.path[0] in datasets
+        for partition in partitions
+        if partition and len(partition) == _MONTH_LENGTH
+    }
+    return sorted(months)
+
+
+def _tag(instance: dg.DagsterInstance, run_id: str, months: Sequence[tuple[str, str]]) -> None:
+    """Point from a run to its report, or where it was about several months to their folder."""
+    if not months:
+        return
+    [name, month], *others = months
+    folders = ", ".join(f"{each}/" for each in sorted({each for each, _ in months}))
+    instance.add_run_tags(run_id, {REPORT_TAG: folders if others else f"{name}/{month}.html"})
 
 
 def _put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
+    # A command and the daemon may write of the same month.
+    draft = path.with_suffix(f".{os.getpid()}.part")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 
@@ -168,40 +192,57 @@ def _first_table(dataset: Dataset, month: str) -> dg.AssetSpec:
 
 
 class _Reader:
-    """Gathers what a report says from the event log and the rejects."""
+    """Gathers what a report says from the event log and the rejects, and writes it."""
 
-    def __init__(self, instance: dg.DagsterInstance, lake: Lake, url: str) -> None:
+    def __init__(self, instance: dg.DagsterInstance, lake: Lake, settings: Settings) -> None:
         self._instance = instance
         self._lake = lake
-        self._url = url
+        self._folder = settings.state / "reports"
+        self._url = settings.dagster_url.rstrip("/")
+        self._of_all: dict[tuple[dg.AssetCheckKey, ...], tuple[int, list[CheckResult]]] = {}
 
-    def report(self, dataset: Dataset, month: str, event: dg.EventLogEntry) -> MonthReport:
-        sections = [
-            self._section(dataset, stage, month)
-            for stage in dataset.stages
-            if month in stage.months
-        ]
+    def write(self, dataset: Dataset, month: str, run: dg.RunRecord) -> dg.AssetObservation:
+        """Write the report of a month; gives what points to it in the UI."""
+        path = self._folder / dataset.name / f"{month}.html"
+        report = self._report(dataset, month, run)
+        _put(path, page(report))
+        said = [sentence for section in report.sections for sentence in changes(section)]
+        return dg.AssetObservation(
+            asset_key=_first_table(dataset, month).key,
+            partition=month,
+            description=" ".join(said) or f"The run made nothing of {month}.",
+            metadata={
+                "report": dg.MetadataValue.path(path),
+                "run": dg.MetadataValue.dagster_run(run.dagster_run.run_id),
+            },
+        )
+
+    def _report(self, dataset: Dataset, month: str, record: dg.RunRecord) -> MonthReport:
+        run = record.dagster_run
+        stages = [stage for stage in dataset.stages if month in stage.months]
+        tables = [[self._table(spec, month) for spec in stage.specs] for stage in stages]
         return MonthReport(
             dataset=dataset.name,
             month=month,
             run=Run(
-                link=self._run_link(event.run_id),
-                succeeded=event.dagster_event_type is dg.DagsterEventType.RUN_SUCCESS,
-                ended=event.timestamp,
+                link=self._run_link(run.run_id),
+                succeeded=run.is_success,
+                ended=record.end_time or record.update_timestamp.timestamp(),
                 errors=[
                     f"{asset_of_step(failure.step_key or '')}: {failure_sentence(failure)}"
-                    for failure in step_failures(self._instance, event.run_id)
+                    for failure in step_failures(self._instance, run.run_id)
                 ],
             ),
             sections=[
-                section
-                for section in sections
-                if section.findings or any(table.made for table in section.tables)
+                self._section(dataset, stage, found, month)
+                for stage, found in zip(stages, tables, strict=True)
+                if any(table.made for table in found)
             ],
         )
 
-    def _section(self, dataset: Dataset, stage: Stage, month: str) -> Section:
-        tables = [self._table(spec, month) for spec in stage.specs]
+    def _section(
+        self, dataset: Dataset, stage: Stage, tables: Sequence[Table], month: str
+    ) -> Section:
         main = next((table for table in tables if table.now.rows_in is not None), None)
         passed, findings = self._checks(dataset, stage, month)
         return Section(
@@ -211,14 +252,16 @@ class _Reader:
             rejects=self._rejects(stage, month),
             checks_passed=passed,
             findings=findings,
-            charts=self._charts(dg.AssetKey(main.asset.name.split("/")), month) if main else [],
+            charts=self._charts(stage, main, month),
         )
 
     def _table(self, spec: dg.AssetSpec, month: str) -> Table:
+        asset = Link(spec.key.to_user_string(), self._asset_url(spec.key, f"partition={month}"))
+        if spec.key not in self._known:
+            return Table(asset)
         records = self._instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=spec.key, asset_partitions=[month]), limit=2
         ).records
-        asset = Link(spec.key.to_user_string(), self._asset_url(spec.key, f"partition={month}"))
         if not records:
             return Table(asset)
         now, *before = [_counts(record) for record in records]
@@ -230,14 +273,36 @@ class _Reader:
             before=before[0] if before else None,
         )
 
-    def _charts(self, key: dg.AssetKey, month: str) -> list[Chart]:
+    @cached_property
+    def _known(self) -> set[dg.AssetKey]:
+        """The assets that were ever made or tried: of the others nothing has to be asked."""
+        return set(self._instance.get_asset_keys())
+
+    def _charts(self, stage: Stage, main: Table | None, month: str) -> list[Chart]:
+        if stage.charted:
+            told = [
+                (key, f"Rows of {key.path[-1]}", "dagster/partition_row_count")
+                for key in stage.charted
+            ]
+        elif main:
+            key = dg.AssetKey(main.asset.name.split("/"))
+            told = [(key, title, name) for title, name in _FIGURES.items()]
+        else:
+            return []
         months = [month]
         while len(months) <= _MONTHS_BACK:
             months.insert(0, month_before(months[0]))
-        made = latest_materializations(self._instance, key, months)
+        made = {
+            key: latest_materializations(self._instance, key, months)
+            for key in dict.fromkeys(key for key, _, _ in told)
+        }
         charts = []
-        for title, name in (("Rows written", "rows_written"), ("Rows rejected", "rows_rejected")):
-            values = {m: made[m].metadata.get(name) for m in made}
+        for key, title, name in told:
+            values = {
+                m: int(float(of_month.metadata[name]))
+                for m, of_month in made[key].items()
+                if of_month.metadata.get(name) is not None
+            }
             if any(values.values()):
                 charts.append(Chart(title, [Bar(m, values.get(m)) for m in months]))
         return charts
@@ -245,37 +310,48 @@ class _Reader:
     def _checks(self, dataset: Dataset, stage: Stage, month: str) -> tuple[int, list[Finding]]:
         """How many checks pass on the month or the whole table, and those that do not."""
         specs = dataset.check_specs({spec.key for spec in stage.specs})
-        passed = 0
-        findings = []
-        for partitions in ([month], None):
-            keys = [
-                spec.key for spec in specs if (spec.partitions_def is None) is (partitions is None)
-            ]
-            infos = self._instance.event_log_storage.get_asset_check_partition_info(
-                keys, partition_keys=partitions
-            )
-            states = {
-                info.check_key: info.latest_execution_status.value
-                for info in infos
-                # Of a check of the whole table, what was planned stands at the run's partitions.
-                if (info.partition_key is None) is (partitions is None)
-            }
-            passed += sum(state == "SUCCEEDED" for state in states.values())
-            failing = [key for key, state in states.items() if state == "FAILED"]
-            findings += [
-                Finding(
-                    Link(
-                        f"{found.asset_key.to_user_string()} {found.name}",
-                        self._asset_url(
-                            found.asset_key, f"view=checks&checkDetail={quote(found.name)}"
-                        ),
+        by_month = tuple(spec.key for spec in specs if spec.partitions_def is not None)
+        whole = tuple(spec.key for spec in specs if spec.partitions_def is None)
+        results = (self._results(by_month, month), self._results_of_all(whole))
+        findings = [
+            Finding(
+                Link(
+                    f"{found.asset_key.to_user_string()} {found.name}",
+                    self._asset_url(
+                        found.asset_key, f"view=checks&checkDetail={quote(found.name)}"
                     ),
-                    found.stops,
-                    found.sentence,
-                )
-                for found in failing_checks(self._instance, failing, partitions)
-            ]
+                ),
+                found.stops,
+                found.sentence,
+            )
+            for _, failing in results
+            for found in failing
+        ]
+        passed = sum(count for count, _ in results)
         return passed, sorted(findings, key=lambda finding: not finding.stops)
+
+    def _results(
+        self, keys: tuple[dg.AssetCheckKey, ...], month: str | None
+    ) -> tuple[int, list[CheckResult]]:
+        """How many of these checks pass, and those that fail; of whole tables without a month."""
+        partitions = [month] if month else None
+        states = {
+            info.check_key: info.latest_execution_status.value
+            for info in self._instance.event_log_storage.get_asset_check_partition_info(
+                list(keys), partition_keys=partitions
+            )
+            # Of a check of the whole table, what was planned stands at the run's partitions.
+            if info.partition_key == month
+        }
+        failing = [key for key, state in states.items() if state == "FAILED"]
+        passed = sum(state == "SUCCEEDED" for state in states.values())
+        return passed, failing_checks(self._instance, failing, partitions) if failing else []
+
+    def _results_of_all(self, keys: tuple[dg.AssetCheckKey, ...]) -> tuple[int, list[CheckResult]]:
+        # They say the same of every month, and asking for a hundred takes longer than the rest.
+        if keys not in self._of_all:
+            self._of_all[keys] = self._results(keys, None)
+        return self._of_all[keys]
 
     def _rejects(self, stage: Stage, month: str) -> list[tuple[str, int]] | None:
         if stage.rejects is None:
@@ -307,13 +383,14 @@ def _counts(record: dg.EventLogRecord) -> Counts:
     materialization = record.asset_materialization
     metadata = materialization.metadata if materialization else {}
 
-    def count(name: str) -> int | None:
-        found = metadata.get(name)
+    def count(*names: str) -> int | None:
+        found = next((metadata[name] for name in names if name in metadata), None)
         return int(str(found.value)) if found is not None else None
 
     return Counts(
         rows_in=count("rows_in"),
-        written=count("rows_written"),
+        written=count("rows_written", "dagster/partition_row_count"),
         rejected=count("rows_rejected"),
         dropped=count("rows_dropped_as_duplicates"),
+        whole=count("dagster/row_count"),
     )

@@ -24,6 +24,8 @@ from lakehouse.tables import retail as tables
 # ones not: the job makes them for one.
 warnings.filterwarnings("ignore", "Asset job retail_month materializes assets with varying")
 
+_FACTS = [dg.AssetKey(["retail", "marts", name]) for name in ("Fact_Sales", "Fact_Sale_Returns")]
+
 
 def dataset(settings: Settings) -> Dataset:
     """Online Retail: the workbook, staging a month a run, and dbt for a range of months at once."""
@@ -33,7 +35,7 @@ def dataset(settings: Settings) -> Dataset:
         stages=[
             Stage("", [retail.workbook]),
             Stage("", retail.raw_assets, rejects=tables.REJECTS),
-            Stage("", [dbt], together=True),
+            Stage("", [dbt], together=True, charted=_FACTS),
         ],
         checks=CHECKS,
         publisher=RetailPublisher,

@@ -24,12 +24,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of a materialization, as far as it tells of them."""
+    """Rows of a materialization, as far as it tells of them; `whole` of the whole table."""
 
     rows_in: int | None = None
     written: int | None = None
     rejected: int | None = None
     dropped: int | None = None
+    whole: int | None = None
 
 
 @dataclass(frozen=True)

@@ -83,16 +83,18 @@ def _section(section: Section) -> str:
 def changes(section: Section) -> list[str]:
     """What is another than the time before, and than the month before, in sentences."""
     main = section.main
-    if main is None or main.now.written is None:
-        return []
-    sentences = [_against_the_time_before(main)]
-    for chart in section.charts:
-        before, this = chart.bars[-2:]
-        if before.value and this.value is not None:
-            sentences.append(
-                f"{chart.title}: {this.value / before.value:.2f} times those of {before.month}."
-            )
-    return sentences
+    told = [_against_the_time_before(main)] if main and main.now.written is not None else []
+    return told + [sentence for chart in section.charts if (sentence := _against_before(chart))]
+
+
+def _against_before(chart: Chart) -> str | None:
+    """A chart's last month against the one before; None where there is nothing to say."""
+    before, this = chart.bars[-2:]
+    if before.value is None or this.value is None or before.value == this.value == 0:
+        return None
+    if before.value > 0 and this.value > 0:
+        return f"{chart.title}: {this.value / before.value:.2f} times those of {before.month}."
+    return f"{chart.title}: {this.value:,}, before {before.value:,} in {before.month}."
 
 
 def _against_the_time_before(main: Table) -> str:
@@ -137,7 +139,7 @@ def _chart(chart: Chart) -> str:
     highest = max((bar.value or 0 for _, bar in known), default=0)
     rectangles = []
     for place, bar in known:
-        height = round((bar.value or 0) / highest * _CHART_HEIGHT, 1) if highest else 0
+        height = round(max(bar.value or 0, 0) / highest * _CHART_HEIGHT, 1) if highest else 0
         this = ' class="this"' if place == len(chart.bars) - 1 else ""
         rectangles.append(
             f'<rect{this} x="{place * _BAR_STEP}" y="{_CHART_HEIGHT - height}"'
@@ -188,9 +190,10 @@ def _tables(tables: Sequence[Table]) -> str:
     rows = [
         [
             _link(table.asset),
-            *(_number(value) for value in (table.now.rows_in, table.now.written)),
+            _number(table.now.rows_in),
+            _written(table.now),
             *(_number(value) for value in (table.now.rejected, table.now.dropped)),
-            _number(table.before.written if table.before else None),
+            _written(table.before) if table.before else "",
             f"{_moment(table.made)} {_link(table.run)}" if table.made and table.run else "missing",
         ]
         for table in tables
@@ -230,6 +233,13 @@ def _span(style: str, word: str) -> str:
 
 def _link(link: Link | None) -> str:
     return f'<a href="{escape(link.url)}">{escape(link.name)}</a>' if link else ""
+
+
+def _written(counts: Counts) -> str:
+    """Of a table without months all its rows."""
+    if counts.written is None and counts.whole is not None:
+        return f"{counts.whole:,} in all"
+    return _number(counts.written)
 
 
 def _number(value: int | None) -> str:

@@ -264,6 +264,26 @@ class ClickHouse:
             )
         return list(map(tuple, result.result_rows))
 
+    def partition_bytes(self, table: Table, partition: tuple[Any, ...]) -> int:
+        """What a partition takes on disk; 0 where it is absent.
+
+        Raises:
+            UnavailableError: the server does not answer.
+        """
+        with self.client() as client:
+            present = _partitions(client, quoted(table.database, table.name))
+            result = client.query(
+                "SELECT sum(bytes_on_disk) FROM system.parts WHERE active"
+                " AND database = {database:String} AND table = {table:String}"
+                " AND partition_id = {partition:String}",
+                parameters={
+                    "database": table.database,
+                    "table": table.name,
+                    "partition": present[partition][0] if partition in present else "",
+                },
+            )
+        return int(result.result_rows[0][0])
+
     def _ensure_staging(self, client: "Client") -> None:
         """Once: the database where rows are loaded, without what killed runs left behind there."""
         if not self._has_staging:

@@ -208,6 +208,19 @@ class Postgres:
             counted = _sql("SELECT {0}, count(*) FROM {1} GROUP BY 1 ORDER BY 1", month, target)
             return dict(connection.execute(counted).fetchall())
 
+    def month_bytes(self, table: PostgresTable, month: date) -> int:
+        """What a month takes on disk, with its indexes; 0 where it is absent.
+
+        Raises:
+            LakehouseError, UnavailableError: see `connection`.
+        """
+        with self.connection() as connection:
+            target, column = _name(table.schema, table.name), _name(table.partition_by)
+            partition = _sql("SELECT tableoid FROM {} WHERE {} = {} LIMIT 1", target, column, month)
+            size = _sql("SELECT pg_total_relation_size(({}))", partition)
+            [found] = connection.execute(size).fetchone() or (None,)
+        return found or 0
+
     def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
         """Reads; `%s` and `%(name)s` in the SQL stand for the parameters.
 

@@ -18,7 +18,7 @@ from lakehouse.automation.freshness import DatasetState, State, dataset_state
 from lakehouse.errors import LakehouseError, UsageError
 from lakehouse.history import CheckResult, Materialization
 from lakehouse.instance import open_instance
-from lakehouse.partitions import WHOLE, month_after, month_start
+from lakehouse.partitions import WHOLE, month_after, month_start, months_of
 from lakehouse.resources.lake import Lake, LakeTable
 from lakehouse.serving.readings import Readings, Row
 from lakehouse.settings import Settings
@@ -50,6 +50,39 @@ class DatasetHealth:
     def newest(self, key: dg.AssetKey) -> str | None:
         """The newest partition that was made of an asset; None where it has but one."""
         return max(self.state.made[key], default=None) or None
+
+    def data_end(self, key: dg.AssetKey) -> date | None:
+        """The day after the last one that an asset has data of; None where nobody knows.
+
+        Of a year that is the end of its newest month among those that it was made from.
+        """
+        newest = self.newest(key) or self.metadata(key).get("last_month")
+        if newest is None:
+            return None
+        return partition_end(max(self._months_behind(key, newest), default=str(newest)))
+
+    def _months_behind(self, key: dg.AssetKey, year: str) -> set[str]:
+        """The months that a year was made from; none of what is made by the month."""
+        if len(year) != len("2018"):
+            return set()
+        made, months = self.state.made, months_of(year)
+        found = {
+            month
+            for dep in self._deps[key]
+            for month in months
+            if month in made[dep] and made[dep][month].event < made[key][year].event
+        }
+        return found.union(
+            *(self._months_behind(d, year) for d in self._deps[key] if year in made[d])
+        )
+
+    @cached_property
+    def _deps(self) -> Mapping[dg.AssetKey, Sequence[dg.AssetKey]]:
+        made = self.state.made
+        return {
+            spec.key: [dep.asset_key for dep in spec.deps if dep.asset_key in made]
+            for spec in self.specs
+        }
 
     def partitions(self, key: dg.AssetKey) -> Counter[State]:
         """How many partitions of an asset stand how; those that are due and not there, too."""
@@ -162,7 +195,7 @@ class Health:
             "partitions": len(made),
             **{state.value: states[state] for state in State},
             "newest": newest,
-            "newest_data_until": partition_end(newest) if newest else None,
+            "newest_data_until": health.data_end(key),
             "last_success": _time(latest.timestamp if latest else None),
             **{f"checks_{how}": evaluations[how] for how in ("passed", "warned", "failed")},
             "failing": [check.sentence for check in health.failing(key)],

@@ -2,10 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from datetime import time as day_time
 from functools import partial
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import dagster as dg
@@ -16,11 +18,13 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, basic_auth_handler
 from prometheus_client.registry import Collector
 
+from lakehouse.automation.alerts.messages import job_in_words
+from lakehouse.automation.datasets import NAMES
 from lakehouse.automation.freshness import State
 from lakehouse.errors import LakehouseError
 from lakehouse.history import Materialization
 from lakehouse.resources.landing import shown
-from lakehouse.serving.health import DatasetHealth, Health, partition_end
+from lakehouse.serving.health import DatasetHealth, Health
 from lakehouse.serving.readings import Readings
 from lakehouse.settings import Settings
 
@@ -28,6 +32,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _KEEP_SECONDS = 5.0
 _PUSH_SECONDS = 10.0
+_FAILED_SECONDS = 3600.0
 _DURATION = "Execution Duration"
 """Under this name dbt says how long a model took, in seconds; all its models are one step."""
 
@@ -41,10 +46,11 @@ _QUALITY = {
     "latest_avg_total_amount": "Its mean.",
     "latest_sales_volume": "Its sum.",
 }
+# By the names under which assets, Dagster and dbt tell of them; the first that is there counts.
 _ROWS = {
-    "written": "rows_written",
-    "rejected": "rows_rejected",
-    "dropped": "rows_dropped_as_duplicates",
+    "written": ("rows_written", "dagster/partition_row_count", "dagster/row_count"),
+    "rejected": ("rows_rejected",),
+    "dropped": ("rows_dropped_as_duplicates",),
 }
 _BYTES = ("bytes", "size_bytes")
 
@@ -55,8 +61,9 @@ class Metrics:
     def __init__(self, readings: Readings, health: Health) -> None:
         self._registry = CollectorRegistry()
         durations = _Durations(health)
+        self._registry.register(_ClickHouseCollector(readings))
         self._registry.register(_QualityCollector(readings))
-        self._registry.register(_AssetCollector(health, durations))
+        self._registry.register(_AssetCollector(health, readings, durations))
         self._registry.register(_RunCollector(health))
         self._text = b""
         self._made = float("-inf")
@@ -73,13 +80,16 @@ class Metrics:
         return self._text
 
 
-def push(settings: Settings) -> None:
+def push(settings: Settings) -> bool:
     """Give the metrics of tables and assets to the Pushgateway of the settings, if there is one.
 
     What goes wrong is logged and never raised: no run fails for its metrics.
+
+    Returns:
+        Whether the Pushgateway has them.
     """
     if settings.pushgateway_url is None:
-        return
+        return False
     account = urlsplit(settings.pushgateway_url)
     address = shown(settings.pushgateway_url)
     authorized = partial(
@@ -90,16 +100,37 @@ def push(settings: Settings) -> None:
     try:
         health = Health(settings)
         registry = CollectorRegistry()
-        registry.register(_QualityCollector(Readings(settings)))
-        registry.register(_AssetCollector(health, _Durations(health)))
-        push_to_gateway(
-            *(address, "lakehouse_push", registry), timeout=_PUSH_SECONDS, handler=authorized
-        )
+        readings = Readings(settings)
+        with health.instance:
+            registry.register(_QualityCollector(readings))
+            registry.register(_AssetCollector(health, readings, _Durations(health)))
+            push_to_gateway(
+                *(address, "lakehouse_push", registry), timeout=_PUSH_SECONDS, handler=authorized
+            )
     except Exception as error:
         logging.getLogger(__name__).warning(
             "The metrics could not be pushed to %s (%s): check LAKEHOUSE_PUSHGATEWAY_URL.",
             address,
             error,
+        )
+        return False
+    return True
+
+
+class _ClickHouseCollector(Collector):
+    """Whether ClickHouse answers: while it does not, what is known from it alone is left out."""
+
+    def __init__(self, readings: Readings) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            self._readings.ready()
+            answers = True
+        except LakehouseError:
+            answers = False
+        yield GaugeMetricFamily(
+            "lakehouse_clickhouse_up", "1 where ClickHouse answers the reader, else 0.", answers
         )
 
 
@@ -125,14 +156,15 @@ class _QualityCollector(Collector):
 class _AssetCollector(Collector):
     """How each asset stands, by data set and asset."""
 
-    def __init__(self, health: Health, durations: "_Durations") -> None:
+    def __init__(self, health: Health, readings: Readings, durations: "_Durations") -> None:
         self._health = health
+        self._readings = readings
         self._durations = durations
 
     def collect(self) -> Iterator[Metric]:
-        found = self._health.current().values()
+        found, tables = self._health.current().values(), self._table_bytes()
         success = _gauge("asset_last_success_timestamp_seconds", "When it was last made.")
-        newest = _gauge("asset_newest_data_timestamp_seconds", "The end of its newest partition.")
+        newest = _gauge("asset_newest_data_timestamp_seconds", "The end of its newest data.")
         rows = _gauge("asset_rows", "Rows of its latest run, by what became of them.", "kind")
         duration = _gauge("asset_duration_seconds", "How long its latest run took.")
         size = _gauge("asset_bytes", "Bytes that its latest run wrote.")
@@ -152,18 +184,27 @@ class _AssetCollector(Collector):
                 success.add_metric(labels, latest.timestamp)
                 if end := _newest_data(health, key):
                     newest.add_metric(labels, end)
-                for kind, name in _ROWS.items():
-                    if latest.metadata.get(name) is not None:
-                        rows.add_metric([*labels, kind], latest.metadata[name])
-                for name in _BYTES:
-                    if latest.metadata.get(name) is not None:
-                        size.add_metric(labels, latest.metadata[name])
-                        break
+                for kind, names in _ROWS.items():
+                    # What has no such step rejects nothing, and a file or a view has no rows.
+                    rows.add_metric([*labels, kind], _first(latest.metadata, names) or 0)
+                written = _first(latest.metadata, _BYTES)
+                if written is None:  # dbt does not say
+                    table = latest.metadata.get("dagster/table_name") or ".".join(key.path[-2:])
+                    written = tables.get(table)
+                if written is not None:
+                    size.add_metric(labels, written)
                 seconds = self._durations.of(key, latest)
                 if seconds is not None:
                     duration.add_metric(labels, seconds)
         yield from (success, newest, rows, duration, size, checks, partitions)
         yield self._rejected()
+
+    def _table_bytes(self) -> Mapping[str, int]:
+        """Bytes of the tables in ClickHouse; none while it is away: others tell them themselves."""
+        try:
+            return self._readings.table_bytes()
+        except LakehouseError:
+            return {}
 
     def _rejected(self) -> Metric:
         rejected = GaugeMetricFamily(
@@ -187,6 +228,7 @@ class _RunCollector(Collector):
             count = instance.get_runs_count(dg.RunsFilter(statuses=[status]))
             runs.add_metric([status.value.lower()], count)
         yield runs
+        yield _failed_runs(instance)
         queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
         yield GaugeMetricFamily(
             "lakehouse_queued_runs",
@@ -200,6 +242,37 @@ class _RunCollector(Collector):
                 value=record.create_timestamp.timestamp(),
             )
         yield from _ticks(instance)
+
+
+def _failed_runs(instance: dg.DagsterInstance) -> Metric:
+    """Of runs that Dagster tries again, only the last one counts."""
+    failed = GaugeMetricFamily(
+        "lakehouse_failed_runs",
+        "Runs that failed within the last hour.",
+        labels=["dataset", "dagster_job"],
+    )
+    since = time.time() - _FAILED_SECONDS
+    records = instance.get_run_records(
+        dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.FAILURE], updated_after=datetime.fromtimestamp(since, UTC)
+        )
+    )
+    runs = Counter(
+        (_dataset_of(record.dagster_run), job_in_words(record.dagster_run.job_name))
+        for record in records
+        if (record.end_time or 0) >= since
+        and record.dagster_run.tags.get("dagster/will_retry") != "true"
+    )
+    for labels, count in runs.items():
+        failed.add_metric(labels, count)
+    return failed
+
+
+def _dataset_of(run: dg.DagsterRun) -> str:
+    """The data set that a run was about; empty where it was about none, or all."""
+    selected = next(iter(run.asset_selection or ()), None)
+    name = selected.path[0] if selected else run.job_name.partition("_")[0]
+    return name if name in NAMES else ""
 
 
 def _ticks(instance: dg.DagsterInstance) -> Sequence[Metric]:
@@ -251,9 +324,12 @@ def _gauge(name: str, about: str, *more: str) -> GaugeMetricFamily:
 
 
 def _newest_data(health: DatasetHealth, key: dg.AssetKey) -> float | None:
-    """The end of the newest partition; of one that is not over, now."""
-    newest = health.newest(key)
-    if newest is None:
+    """The end of the newest data; of a month that is not over, now."""
+    end = health.data_end(key)
+    if end is None:
         return None
-    end = datetime.combine(partition_end(newest), day_time(), UTC).timestamp()
-    return min(end, time.time())
+    return min(datetime.combine(end, day_time(), UTC).timestamp(), time.time())
+
+
+def _first(metadata: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    return next((metadata[name] for name in names if metadata.get(name) is not None), None)

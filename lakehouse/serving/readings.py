@@ -243,7 +243,9 @@ FROM quality.original_dashboard
 
 # ClickHouse shows an account only the tables that it may read.
 _ALL_TABLES = """
-SELECT database || '.' || name AS table, toString(uuid) AS uuid, total_rows AS rows
+SELECT
+    database || '.' || name AS table, toString(uuid) AS uuid, total_rows AS rows,
+    total_bytes AS bytes
 FROM system.tables
 WHERE database NOT IN ('system', 'INFORMATION_SCHEMA', 'information_schema') AND NOT is_temporary
 ORDER BY table
@@ -284,6 +286,10 @@ class Readings:
     def table_rows(self) -> dict[str, int | None]:
         """The rows of every published table, by `database.name`; None for a view."""
         return {row["table"]: row["rows"] for row in self._rows(_ALL_TABLES)}
+
+    def table_bytes(self) -> dict[str, int]:
+        """What every published table takes on disk, by `database.name`; 0 for a view."""
+        return {row["table"]: row["bytes"] or 0 for row in self._rows(_ALL_TABLES)}
 
     def ready(self) -> None:
         """Asks ClickHouse for nothing, to see that it answers."""

@@ -2,8 +2,11 @@
 
 import logging
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from uuid import uuid4
 
 import dagster as dg
 import pytest
@@ -12,8 +15,10 @@ from pydantic import SecretStr
 
 from lakehouse.automation.alerts import findings, memory, sensors
 from lakehouse.automation.alerts.sensors import build_alerts
+from lakehouse.automation.backfill import BACKFILL_TAG
 from lakehouse.errors import SourceRefusedError
 from lakehouse.instance import open_instance
+from lakehouse.processes import process_tags
 from lakehouse.resources.notifier import DeliveryError, Notifier
 from lakehouse.settings import Settings
 
@@ -707,15 +712,120 @@ def test_what_is_remembered_stays_small(instance, ticker, webhook, world, monkey
     ]
 
 
+@pytest.fixture
+def under_way(instance) -> Iterator[dg.DagsterRun]:
+    """A run of the backfill that is not over."""
+    job = dg.Definitions(assets=[archive]).resolve_implicit_global_asset_job_def()
+    run = instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, tags={BACKFILL_TAG: "the-backfill"} | NOT_RETRIED
+    )
+    yield run
+    if not instance.get_run_by_id(run.run_id).is_finished:
+        instance.report_run_canceled(run)
+
+
+def test_a_long_backfill_is_told_when_it_begins_to_fail_and_when_it_is_over(
+    instance, ticker, webhook, clock, world, under_way
+):
+    world.refuses = "{month} is not published."
+    for place, month in enumerate(months_of(2018)[:6]):
+        clock[0] = place / 4
+        backfill(instance, [month])
+        ticker.tick()
+    assert webhook.titles == ["2 failures: drives, 2018-01 to 2018-02"]
+    assert webhook.messages[0]["message"].endswith(
+        "The backfill goes on; all that failed of it is told when it is over."
+    )
+
+    instance.report_run_canceled(under_way)
+    clock[0] += 31 * SECONDS
+    ticker.tick()
+    ticker.tick()
+
+    assert webhook.titles[1:] == ["6 failures: drives, 2018-01 to 2018-06"]
+    assert "goes on" not in webhook.messages[1]["message"]
+
+
+def test_what_was_all_told_is_not_told_again_at_the_end(
+    instance, ticker, webhook, clock, world, under_way
+):
+    world.refuses = "It is gone."
+    backfill(instance, ["2018-01"])
+    ticker.tick()
+    clock[0] = 1 / 4
+    ticker.tick()
+    world.refuses = None
+    materialize(instance, archive, month="2018-01")
+    ticker.tick()
+    world.refuses = "It is gone."
+    backfill(instance, ["2018-02"])
+    ticker.tick()
+    clock[0] = 2 / 4
+    ticker.tick()
+    instance.report_run_canceled(under_way)
+    clock[0] += 31 * SECONDS
+    ticker.tick()
+
+    assert webhook.titles == [
+        "Run failed: materialization 2018-01",
+        "Recovered: drives/raw/archive 2018-01",
+        "Run failed: materialization 2018-02",
+    ]
+
+
+def test_a_backfill_whose_end_is_never_seen_is_told_after_a_day(
+    instance, ticker, webhook, clock, world, under_way
+):
+    world.refuses = "It is gone."
+    for hours, month in ((0, "2018-01"), (1, "2018-02"), (23.9, "2018-03")):
+        clock[0] = hours
+        backfill(instance, [month])
+        ticker.tick()
+    assert webhook.titles == ["2 failures: drives, 2018-01 to 2018-02"]
+    clock[0] = 24.1
+    ticker.tick()
+
+    assert webhook.titles[1:] == ["3 failures: drives, 2018-01 to 2018-03"]
+
+
+def test_warnings_of_a_long_backfill_wait_for_its_end(
+    instance, ticker, webhook, clock, world, under_way
+):
+    world.failing = {"trips_plausible": "17 trips are doubtful."}
+    for hours, month in ((0, "2018-01"), (2, "2018-02"), (4, "2018-03")):
+        clock[0] = hours
+        materialize(instance, trips, trip_checks, month=month, tags={BACKFILL_TAG: "the-backfill"})
+        ticker.tick()
+    assert webhook.messages == []
+    instance.report_run_canceled(under_way)
+    clock[0] += 31 * SECONDS
+    ticker.tick()
+
+    assert webhook.titles == ["3 warnings: taxi, 2018-01 to 2018-03"]
+
+
+def test_a_backfill_is_not_over_between_two_of_its_runs(instance, ticker, webhook, clock):
+    run_id = str(uuid4())
+    run = instance.create_run_for_job(
+        dg.Definitions(assets=[archive]).resolve_implicit_global_asset_job_def(),
+        run_id=run_id,
+        tags={BACKFILL_TAG: "in-this-process"} | process_tags(run_id) | NOT_RETRIED,
+    )
+    instance.report_run_failed(run, "It is gone.")
+    ticker.tick()
+    clock[0] = 10 / 60
+    ticker.tick()
+
+    assert webhook.messages == []
+
+
 def test_a_backfill_on_the_command_line_is_one_message(house, webhook):
-    clock = [time.time()]
-    ticker = Ticker(house.instance, webhook.address, now=lambda: clock[0])
+    ticker = Ticker(house.instance, webhook.address)
     ticker.tick()
     house.publish("2018-03")
-    house.backfill("2018-01", "2018-02", "2018-03")
+    command = [sys.executable, "-m", "lakehouse.cli", "backfill", "drives", "--from", "2018-01"]
+    subprocess.run([*command, "--to", "2018-03"], capture_output=True, check=False)
 
-    ticker.tick()
-    clock[0] += 31
     ticker.tick()
 
     [message] = webhook.messages

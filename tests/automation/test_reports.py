@@ -2,14 +2,18 @@
 
 import re
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from rich.console import Console
 from small_archives import DAYS, DRIVES, in_line, month_files, write_archive
 
 from lakehouse.automation import reports
-from lakehouse.partitions import drives_months
+from lakehouse.automation.console import backfill_on
+from lakehouse.automation.reports import write_reports
+from lakehouse.partitions import drives_months, retail_months
 from lakehouse.reports.month import (
     Bar,
     Chart,
@@ -21,7 +25,7 @@ from lakehouse.reports.month import (
     Section,
     Table,
 )
-from lakehouse.reports.page import page
+from lakehouse.reports.page import changes, page
 
 FEBRUARY, MARCH = "2018-02", "2018-03"
 BRONZE = dg.AssetKey(["drives", "bronze", "drive_days"])
@@ -172,6 +176,102 @@ def test_a_tick_that_is_out_of_time_leaves_the_rest_to_the_next(house, monkeypat
     assert ticker.tick().skip_message == "1 reports were written."
     assert path_of(house, MARCH).exists()
     assert ticker.tick().skip_message == "0 reports were written."
+    [run] = house.instance.get_runs()
+    assert run.tags["lakehouse/report"] == "drives/"  # one tag for all of its months
+
+
+def test_a_backfill_writes_them_at_its_end_and_the_sensor_not_again(house):
+    publish(house)
+    runs = backfill_on(
+        *(house.settings, house.dataset, [FEBRUARY, MARCH], None, Console(file=StringIO())),
+        select='key:"drives/raw/archive" or key:"drives/bronze/drive_days"',
+    )
+
+    assert "100 rows were written, for the first time." in read(house, FEBRUARY).text
+    assert f"Run {runs[1].run_id[:8]} failed" in read(house, MARCH).text
+    for report in runs:
+        run = house.instance.get_run_by_id(report.run_id)
+        assert run.tags["lakehouse/report"] == f"drives/{report.partition}.html"
+    [record] = house.instance.fetch_observations(BRONZE, limit=10).records[1:]
+    assert record.event_log_entry.asset_observation.partition == FEBRUARY
+    assert house.sensor("reports").tick().skip_message == "0 reports were written."
+    house.backfill(FEBRUARY, selection=BEGINNING, force=True)
+    assert house.sensor("reports").tick().skip_message == "1 reports were written."
+
+
+def test_a_month_of_several_runs_is_written_once_after_the_last_one(house):
+    publish(house, spoiled=False)
+    first, last = (
+        house.backfill(FEBRUARY, selection=BEGINNING, force=True)[FEBRUARY].run_id for _ in "ab"
+    )
+    write_reports(house.settings, house.instance, house.dataset, [first, last])
+
+    assert f"Run {last[:8]} succeeded" in read(house, FEBRUARY).text
+    assert len(house.instance.fetch_observations(BRONZE, limit=10).records) == 1
+    assert house.sensor("reports").tick().skip_message == "0 reports were written."
+
+
+def test_a_report_that_a_backfill_cannot_write_is_one_line(house, caplog):
+    publish(house, spoiled=False)
+    run_id = house.backfill(FEBRUARY, selection=BEGINNING)[FEBRUARY].run_id
+    (house.settings.state / "reports").write_text("a file where the folder should be")
+    write_reports(house.settings, house.instance, house.dataset, [run_id])
+
+    assert "There is no report of drives 2018-02 (" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def table_of(key: str, *months: dict[str, str | int]) -> dg.AssetsDefinition:
+    """A table of retail that tells this of its months, one after the other."""
+    told = iter(months)
+
+    @dg.asset(key=key.split("/"), partitions_def=retail_months)
+    def table() -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata=next(told))
+
+    return table
+
+
+def test_a_month_of_retail_tells_of_sales_vault_and_marts(retail_house):
+    raw = {"rows_in": 370, "rows_written": 370, "rows_rejected": 5, "total_amount": "2000.50"}
+    tables = [
+        table_of(
+            "retail/raw/online_retails", raw, raw | {"rows_rejected": 0, "total_amount": "1000.25"}
+        ),
+        table_of(
+            "retail/marts/Fact_Sales",
+            {"dagster/row_count": 200, "dagster/partition_row_count": 200},
+            {"dagster/row_count": 300, "dagster/partition_row_count": 100},
+        ),
+        table_of("retail/marts/Dim_Product", *[{"dagster/row_count": 15}] * 2),
+    ]
+    for month in ("2011-01", "2011-02"):
+        options = {"instance": retail_house.instance, "partition_key": month}
+        assert dg.materialize(tables, **options).success
+    retail_house.sensor("reports").tick()
+
+    text = read(retail_house, "2011-02").text
+    assert "Rows rejected: 0, before 5 in 2011-01." in text
+    assert "Sales less returns, in pounds: 0.50 times those of 2011-01." in text
+    assert "Rows of Fact_Sales: 0.50 times those of 2011-01." in text
+    assert re.search(r"retail/marts/Fact_Sales 100 \d{4}", text)
+    assert re.search(r"retail/marts/Dim_Product 15 in all \d{4}", text)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "sentence"),
+    [
+        (5, 0, ["Rows: 0, before 5 in 2011-01."]),
+        (0, 5, ["Rows: 5, before 0 in 2011-01."]),
+        (4, 5, ["Rows: 1.25 times those of 2011-01."]),
+        (-4, 5, ["Rows: 5, before -4 in 2011-01."]),
+        (0, 0, []),
+        (None, 5, []),
+    ],
+)
+def test_a_month_is_set_against_the_one_before(before, now, sentence):
+    chart = Chart("Rows", [Bar("2010-12", 9), Bar("2011-01", before), Bar("2011-02", now)])
+    assert changes(Section("raw", [], None, [], 0, [], [chart])) == sentence
 
 
 def test_a_report_that_cannot_be_written_breaks_nothing(house):

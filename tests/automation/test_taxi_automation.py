@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from lakehouse.automation.taxi import due_months
+from lakehouse.history import latest_materializations
 from lakehouse.instance import open_instance
 from lakehouse.resources.bigquery import BigQuery
 from lakehouse.resources.objects import Objects
@@ -249,6 +250,10 @@ def test_a_foreign_object_in_the_bucket_is_loaded_everywhere(whole_house, tmp_pa
     assert postgres.query(counted.format("taxi.green_trips")).rows == [(300,)]
     assert warehouse.query(counted.format("green_trips")).rows == [(300,)]
     assert february(whole_house) == [(300,)]
+    for name in ("bigquery/green_trips", "postgres/green_trips", "clickhouse/green_daily"):
+        key = dg.AssetKey(["taxi", *name.split("/")])
+        made = latest_materializations(whole_house.instance, key)["2020-02"]
+        assert made.metadata["bytes"] > 0, name
 
 
 def put_by_somebody_else(house, file: Path) -> None:

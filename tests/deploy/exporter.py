@@ -43,6 +43,8 @@ class Sick:
         self.set("lakehouse_sensor_last_tick_failed", 1, sensor="alerts")
         self.set("lakehouse_runs", 7, status="success")
         self.set("lakehouse_runs", 0, status="failure")
+        self.set("lakehouse_failed_runs", 0, dataset="drives", dagster_job="drives_month")
+        self.set("lakehouse_clickhouse_up", 0)
         self.set("lakehouse_rejected_rows", 0, dataset="drives")
 
     def set(self, name: str, value: float, **labels: str) -> None:
@@ -51,9 +53,16 @@ class Sick:
         gauge = self._gauges[name]
         (gauge.labels(**labels) if labels else gauge).set(value)
 
+    def stop_clickhouse(self) -> None:
+        """ClickHouse does not answer; what is known from it alone is not there."""
+        self.set("lakehouse_clickhouse_up", 0)
+        for name in RETAIL_GAUGES:
+            self._registry.unregister(self._gauges.pop(name))
+
     def worsen(self) -> None:
         """More runs have failed and more rows are rejected than at first."""
         self.set("lakehouse_runs", 2, status="failure")
+        self.set("lakehouse_failed_runs", 2, dataset="drives", dagster_job="drives_month")
         self.set("lakehouse_rejected_rows", 1234, dataset="drives")
 
 

@@ -54,10 +54,15 @@ def answers(server: subprocess.Popen[str], port: int) -> bool:
 
 
 def exported(address: str) -> dict[str, set[str]]:
-    """The metrics at an address, and the labels that each has."""
+    """The metrics at an address, the labels that each has, and the kinds of an asset's figures."""
     text = httpx.get(f"http://{address}/metrics", timeout=60).text
     return {
-        family.name: {label for sample in family.samples for label in sample.labels}
+        family.name: {
+            f"{label}={value}" if label in ("kind", "status", "state") else label
+            for sample in family.samples
+            if sample.labels.get("asset") in (None, ASSET["asset"])
+            for label, value in sample.labels.items()
+        }
         for family in text_string_to_metric_families(text)
         if family.samples
     }
@@ -71,7 +76,12 @@ def test_rules_and_dashboards_are_tried_with_the_metrics_that_there_are(lakehous
     }
     with exporter() as stand_in:
         tried = exported(stand_in.address)
-    assert {name: tried[name] for name in tried.keys() - absent} == exported(lakehouse)
+    there = exported(lakehouse)
+    assert tried["lakehouse_runs"] < there["lakehouse_runs"]
+    told = tried.keys() - absent - {"lakehouse_runs"}
+    assert {name: tried[name] for name in told} == {
+        name: labels for name, labels in there.items() if name != "lakehouse_runs"
+    }
 
 
 def test_a_failed_check_is_told_once_and_told_when_it_passes(
@@ -123,15 +133,59 @@ def test_slack_and_mail_say_it_in_words_and_what_follows_is_not_told(
     assert told.refused == []
     # A failed check explains that what follows is old, a daemon that is down that no sensor ticks.
     assert not before & {"LakehouseDataTooOld", "LakehouseSensorSilent", "LakehouseSensorFailing"}
-    titles = [message["attachments"][0]["title"] for message in told.slack]
-    assert "Recovered: LakehouseCheckFailed (drives)" in titles
-    assert "1 firing: LakehouseDataTooOld (drives)" in titles
+    assert "Recovered: LakehouseCheckFailed (drives)" in titles(told)
+    assert "1 firing: LakehouseDataTooOld (drives)" in titles(told)
     subjects = {mail["Subject"]: mail for mail in told.mails}
     assert "1 firing: LakehouseDataTooOld (drives)" not in subjects  # a warning is not mailed
     [part] = subjects["11 firing: LakehouseCheckFailed (taxi)"].get_payload()
     text = part.get_payload(decode=True).decode().replace("\r\n", "\n")
     assert text.count("check(s) of taxi/") == 10
     assert "- and more: 11 in all\n\n`lakehouse status taxi` says which and why" in text
+
+
+def test_clickhouse_that_is_away_is_told_and_nothing_recovers_by_it(
+    told: People, tmp_path: Path
+) -> None:
+    with (
+        exporter() as faults,
+        alertmanager(tmp_path / "alertmanager", told.webhook, told.mail) as manager,
+    ):
+        faults.set("lakehouse_clickhouse_up", 1)
+        targets = {"lakehouse": faults.address}
+        with prometheus(tmp_path / "prometheus", targets, manager, patient=False) as server:
+            until(lambda: told.told("RetailQuantityAnomalies"))
+            faults.stop_clickhouse()
+            until(lambda: told.told("LakehouseClickHouseDown"))
+            until(lambda: "RetailQuantityAnomalies" not in server.firing())
+            time.sleep(5)  # two chances to tell that it has recovered
+    assert told.told("RetailQuantityAnomalies", "resolved") == []
+
+
+def test_a_failed_run_that_is_an_hour_ago_has_not_recovered(told: People, tmp_path: Path) -> None:
+    run = {"dataset": "drives", "dagster_job": "drives_month"}
+    with (
+        exporter() as faults,
+        alertmanager(tmp_path / "alertmanager", told.webhook, told.mail) as manager,
+    ):
+        faults.worsen()
+        targets = {"lakehouse": faults.address}
+        with prometheus(tmp_path / "prometheus", targets, manager, patient=False):
+            until(lambda: told.told("LakehouseRunFailed"))
+            faults.set("lakehouse_failed_runs", 0, **run)
+            until(lambda: told.told("LakehouseRunFailed", "resolved"))
+            until(lambda: len([t for t in titles(told) if "LakehouseRunFailed" in t]) >= 2)
+    assert "1 firing: LakehouseRunFailed (drives)" in titles(told)
+    assert "No more within the last hour: LakehouseRunFailed (drives)" in titles(told)
+    [text] = [
+        message["attachments"][0]["text"]
+        for message in told.slack
+        if message["attachments"][0]["title"] == "1 firing: LakehouseRunFailed (drives)"
+    ]
+    assert text.startswith("- 2 run(s) of drives_month (drives) failed within the last hour.")
+
+
+def titles(told: People) -> list[str]:
+    return [message["attachments"][0]["title"] for message in told.slack]
 
 
 def test_nothing_else_is_told_while_the_server_is_away(told: People, tmp_path: Path) -> None:

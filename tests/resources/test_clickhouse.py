@@ -73,6 +73,19 @@ def test_a_partition_published_twice_has_its_rows_once(clickhouse: ClickHouse) -
     assert published(clickhouse) == [(date(2024, 1, d), 10, None) for d in (1, 2, 3)]
 
 
+def test_a_partition_tells_its_bytes(clickhouse: ClickHouse) -> None:
+    clickhouse.replace_partition(SUMMARY, (202401,), JANUARY, "run")
+    clickhouse.replace_partition(SUMMARY, (202402,), month(date(2024, 2, 1), 20, 20_000), "run")
+    with clickhouse.client() as client:
+        [[of_both]] = client.query(
+            "SELECT total_bytes FROM system.tables WHERE database = 'drives' AND name = 'summary'"
+        ).result_rows
+    january, february = (clickhouse.partition_bytes(SUMMARY, (m,)) for m in (202401, 202402))
+    assert 0 < january < february
+    assert january + february == of_both
+    assert clickhouse.partition_bytes(SUMMARY, (202403,)) == 0
+
+
 def test_new_rows_take_the_place_of_the_old_ones_of_their_partition_only(
     clickhouse: ClickHouse,
 ) -> None:

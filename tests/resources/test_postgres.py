@@ -133,6 +133,15 @@ def test_a_month_without_rows_is_removed(
     assert table_names(postgres) == ["trips", "trips_2024_02"]
 
 
+def test_a_month_tells_its_bytes(postgres: Postgres) -> None:
+    replace(postgres, JANUARY, trips(1))
+    replace(postgres, FEBRUARY, trips(2, rows=5000))
+    january, february = (postgres.month_bytes(TRIPS, month) for month in (JANUARY, FEBRUARY))
+    assert 0 < january < february
+    replace(postgres, JANUARY)
+    assert postgres.month_bytes(TRIPS, JANUARY) == 0
+
+
 def test_a_table_that_is_absent_has_no_months(postgres: Postgres) -> None:
     assert postgres.months(TRIPS) == {}
 

@@ -1,4 +1,7 @@
-"""What is told in one message, and when: a backfill when it is over, a job's runs when they are."""
+"""What is told in one message, and when: a backfill when it is over, a job's runs when they are.
+
+Of a backfill that goes on, what failed first is told before: its end may be hours away.
+"""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -7,17 +10,20 @@ import dagster as dg
 
 from lakehouse.automation.alerts.findings import BACKFILL_TAGS
 from lakehouse.automation.alerts.memory import HeldFailure, HeldRecovery, Memory
+from lakehouse.processes import process_is_gone
 
 Held: TypeAlias = HeldFailure | HeldRecovery
 
 _JOB_SECONDS = 60
 """The longest that a failure waits for others of its job."""
-_BACKFILL_SECONDS = 15 * 60
-"""The longest that a failure waits for others of its backfill."""
 _WARNING_SECONDS = 60 * 60
 """The longest that warnings and recoveries wait for others; nobody has to act on them."""
+_FIRST_SECONDS = 15 * 60
+"""How long a backfill goes on until what has failed of it is told before its end."""
+_BACKFILL_SECONDS = 24 * 60 * 60
+"""The longest that all of a backfill waits for its end, which may never be seen."""
 _BETWEEN_RUNS_SECONDS = 30
-"""`lakehouse backfill` starts a run when the one before has ended: it is over after this."""
+"""A backfill counts as over after this, where only its runs can tell whether it goes on."""
 
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -53,13 +59,24 @@ def due_groups(
     ]
 
 
+def begun_groups(memory: Memory, now: float) -> list[str]:
+    """The backfills that go on, and of which an error waits for long while nothing was told."""
+    told = {held.finding.group for held in memory.failures if held.told}
+    waiting = {
+        held.finding.group: None
+        for held in memory.failures
+        if held.finding.severity == "ERROR" and now - held.seen >= _FIRST_SECONDS
+    }
+    return [group for group in waiting if group.startswith(BACKFILL_TAGS) and group not in told]
+
+
 def _patience(group: str, waiting: Sequence[Held]) -> float:
+    if group.startswith(BACKFILL_TAGS):
+        return _BACKFILL_SECONDS
     urgent = any(
         isinstance(each, HeldFailure) and each.finding.severity == "ERROR" for each in waiting
     )
-    if not urgent:
-        return _WARNING_SECONDS
-    return _BACKFILL_SECONDS if group.startswith(BACKFILL_TAGS) else _JOB_SECONDS
+    return _JOB_SECONDS if urgent else _WARNING_SECONDS
 
 
 def _is_over(instance: dg.DagsterInstance, group: str, latest: float, now: float) -> bool:
@@ -68,11 +85,19 @@ def _is_over(instance: dg.DagsterInstance, group: str, latest: float, now: float
         return True
     if kind == "job":
         runs = dg.RunsFilter(job_name=name, statuses=_UNFINISHED)
-    else:
+    elif _backfill_is_over(instance, kind, name, now - latest):
         runs = dg.RunsFilter(tags={kind: name}, statuses=_UNFINISHED)
-        backfill = instance.get_backfill(name)
-        if backfill and backfill.status.value in _BACKFILL_UNDER_WAY:
-            return False
-        if backfill is None and now - latest < _BETWEEN_RUNS_SECONDS:
-            return False
+    else:
+        return False
     return not instance.get_runs(runs, limit=1)
+
+
+def _backfill_is_over(
+    instance: dg.DagsterInstance, tag: str, name: str, silent_seconds: float
+) -> bool:
+    """Whether no more runs of a backfill will begin, as its process or Dagster's daemon tells."""
+    if backfill := instance.get_backfill(name):
+        return backfill.status.value not in _BACKFILL_UNDER_WAY
+    runs = instance.get_runs(dg.RunsFilter(tags={tag: name}), limit=1)
+    gone = process_is_gone(runs[0]) if runs else None
+    return gone if gone is not None else silent_seconds >= _BETWEEN_RUNS_SECONDS

@@ -34,10 +34,11 @@ class Told(NamedTuple):
 
 
 class HeldFailure(BaseModel):
-    """A failure that waits for more of its kind."""
+    """A failure that waits for more of its kind; it may be told before the list of all of them."""
 
     finding: Failure
     seen: float
+    told: bool = False
 
 
 class HeldRecovery(BaseModel):
@@ -86,10 +87,12 @@ class Memory(BaseModel):
     def note_failure(self, failure: Failure, now: float) -> None:
         """Hold a failure, unless the same was told within a day."""
         self.recoveries = [h for h in self.recoveries if not _same(h.finding, failure)]
-        self.failures = [h for h in self.failures if not _same(h.finding, failure)]
         told = self.told.get(failure.subject, {}).get(failure.scope)
         if told and told.digest == _digest(failure) and now - told.at < _DAY:
+            # What was told of a backfill that goes on belongs to its list as well.
+            self.failures = [h for h in self.failures if h.told or not _same(h.finding, failure)]
             return
+        self.failures = [h for h in self.failures if not _same(h.finding, failure)]
         self.failures.append(HeldFailure(finding=failure, seen=now))
 
     def note_well(self, well: Well, now: float) -> None:
@@ -110,17 +113,29 @@ class Memory(BaseModel):
         """Whether nothing more can wait for its kind."""
         return len(self.failures) + len(self.recoveries) >= _HELD
 
+    def first_failures(self, group: str, now: float) -> list[Failure]:
+        """The failures of a group that goes on, which are told with this and held all the same."""
+        for held in self.failures:
+            if held.finding.group == group:
+                held.told = True
+        return self._told([h.finding for h in self.failures if h.finding.group == group], now)
+
     def take_failures(self, group: str, now: float) -> list[Failure]:
-        """The failures of a group, which are told with this."""
-        taken = [h.finding for h in self.failures if h.finding.group == group]
+        """The failures of a group, which are told with this; none where all of them were before."""
+        taken = [h for h in self.failures if h.finding.group == group]
         self.failures = [h for h in self.failures if h.finding.group != group]
-        for failure in taken:
+        if all(h.told for h in taken):
+            return []
+        return self._told([h.finding for h in taken], now)
+
+    def _told(self, failures: list[Failure], now: float) -> list[Failure]:
+        for failure in failures:
             scopes = self.told.setdefault(failure.subject, {})
             before = scopes.get(failure.scope)
             since = before.since if before else now
             scopes[failure.scope] = Told(_digest(failure), now, since)
         self._forget_oldest()
-        return taken
+        return failures
 
     def take_recoveries(self, group: str) -> list[tuple[Well, float]]:
         """The recoveries of a group, which are told with this, and since when each failed."""

@@ -13,6 +13,8 @@ from lakehouse.automation.alerts.findings import LINE_LENGTH, Failure, Finding, 
 from lakehouse.partitions import spans
 from lakehouse.resources.notifier import Kind
 
+GOES_ON = "The backfill goes on; all that failed of it is told when it is over."
+
 _LINES = 10
 _NAMED_ALONE = 5
 """Partitions that are no months and cannot be named as `first to last`."""
@@ -58,15 +60,19 @@ def _failed_check(failure: Failure, url: str) -> Message:
 
 def _failed_run(failures: Sequence[Failure], url: str) -> Message:
     first = failures[0]
-    # The job that Dagster makes for assets chosen by hand or by a condition has no name of its own.
-    job = "materialization" if first.job.startswith("__") else first.job
     return _message(
         _kind(failures),
-        f"Run failed: {_join(job, first.where)}",
+        f"Run failed: {_join(job_in_words(first.job), first.where)}",
         "Severity: ERROR",
         *capped([f"{failure.what}: {failure.sentence}" for failure in failures], _LINES),
         _run_link(first, url),
     )
+
+
+def job_in_words(job: str) -> str:
+    """The name of a job, as people write it."""
+    # The job that Dagster makes for assets chosen by hand or by a condition has no name of its own.
+    return "materialization" if job.startswith("__") else job
 
 
 def _failed_many(failures: Sequence[Failure], url: str) -> Message:

@@ -1,16 +1,18 @@
 """The sensors: `alerts` tells within seconds, `left_failed` a day later what nobody tried again."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 from pydantic import BaseModel
 
 from lakehouse.automation.alerts.findings import TYPES, Failure, Reader
-from lakehouse.automation.alerts.groups import due_groups
+from lakehouse.automation.alerts.groups import begun_groups, due_groups
 from lakehouse.automation.alerts.left import left_partitions
 from lakehouse.automation.alerts.memory import Memory
 from lakehouse.automation.alerts.messages import (
+    GOES_ON,
+    Message,
     bare_message,
     failures_message,
     left_failed_message,
@@ -53,6 +55,10 @@ def build_alerts(
             caught_up = _note_events(context, memory, now())
             for group in due_groups(context.instance, memory, now(), caught_up):
                 _tell(context, memory, group, now(), url)
+            for group in begun_groups(memory, now()):
+                failures = memory.first_failures(group, now())
+                message = _words(context, failures, group, url)
+                memory.post(message._replace(body=f"{message.body}\n{GOES_ON}"), now())
 
         return _tick(context, notifier, "alerts", compose)
 
@@ -156,13 +162,19 @@ def _tell(
     failures = memory.take_failures(group, now)
     recoveries = memory.take_recoveries(group)
     if failures:
-        try:
-            memory.post(failures_message(failures, url), now)
-        except Exception:
-            context.log.exception(f"There are no words for the failures of {group}.")
-            memory.post(bare_message(len(failures), failures[0].run_id, url), now)
+        memory.post(_words(context, failures, group, url), now)
     if recoveries:
         memory.post(recoveries_message(recoveries, url), now)
+
+
+def _words(
+    context: dg.SensorEvaluationContext, failures: Sequence[Failure], group: str, url: str
+) -> Message:
+    try:
+        return failures_message(failures, url)
+    except Exception:
+        context.log.exception(f"There are no words for the failures of {group}.")
+        return bare_message(len(failures), failures[0].run_id, url)
 
 
 def _tell_left_failed(
