@@ -1,22 +1,24 @@
 """Somebody with a browser before the dashboard: what they see, in the words of the tests."""
 
+import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from debian import libraries, unpacked
 from homes import Home, free_port
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
 from lakehouse.services.programs import npm_command
 from lakehouse.settings import Settings
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 _AXE = "axe-core@4.14.1"
 
 _IN_PART = """
@@ -114,12 +116,26 @@ class Visitor:
         return found
 
 
+def chromium() -> tuple[Path, dict[str, str]]:
+    """Chromium and the environment that it needs; the test is skipped where it is not to be had."""
+    for name in ("chromium", "google-chrome"):
+        if found := shutil.which(name):
+            return Path(found), {}
+    files = unpacked("chromium")
+    return files / "usr/lib/chromium/chromium", {"LD_LIBRARY_PATH": libraries(files)}
+
+
 @contextmanager
 def browsing() -> Iterator[Browser]:
     """A headless Chromium that finds nobody but this machine."""
+    program, variables = chromium()
     alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", alone])
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            env={**os.environ, **variables},
+            args=["--no-sandbox", alone],
+        )
         yield browser
         browser.close()
 

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import CHROMIUM, Visitor, axe, browsing, served, visiting
+from browsing import Visitor, axe, browsing, chromium, served, visiting
 from homes import Home
 from playwright.sync_api import Browser, BrowserContext
 from served import fill_retail, fill_taxi
 
 from lakehouse.samples.drives import make_drive_archives
 from lakehouse.services.clickhouse import ClickHouseService
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
 
 PAGES = {
     "/drives": [
@@ -45,6 +43,7 @@ class Dashboard:
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    chromium()  # which skips all of it where there is none
     root = tmp_path_factory.mktemp("dashboard")
     make_drive_archives(root / "mirror", months=["2018-01", "2018-02"], drives=90)
     # Of so few lines, those that cannot be read are too many, and a check stops the month.
