@@ -24,6 +24,9 @@ Service = Literal["yellow", "green", "fhv", "fhvhv"]
 MAX_ROWS = 10_000
 """The most rows that one reading returns."""
 
+FIRST_DATE, LAST_DATE = date(1970, 1, 1), date(2149, 6, 6)
+"""The first and the last day that ClickHouse's dates reach."""
+
 TABLES = {
     "drives": ("drives.daily_summary", "drives.failure_rates", "drives.yearly_summary"),
     "taxi": ("taxi.daily", "taxi.hourly", "taxi.zones", "taxi.payments"),
@@ -34,7 +37,6 @@ TABLES = {
 }
 """What is read of each data set."""
 
-_FIRST_DATE, _LAST_DATE = date(1970, 1, 1), date(2149, 6, 6)
 _ABSENT = {60, 81}
 """ClickHouse's codes for a table and a database that are not there (yet)."""
 _DIFFERENT = {16, 47, 53}
@@ -332,8 +334,8 @@ class Readings:
         """
         return self._rows(
             _YEARLY_BRANDS if by_brand else _YEARLY_SUMMARY,
-            first=_FIRST_DATE.year if first is None else first,
-            last=_LAST_DATE.year if last is None else last,
+            first=FIRST_DATE.year if first is None else first,
+            last=LAST_DATE.year if last is None else last,
             brand=brand or "",
             **_page(limit, offset),
         )
@@ -544,8 +546,8 @@ class Readings:
 
 def _dates(first: date | None, last: date | None) -> dict[str, date]:
     return {
-        "first": min(max(first or _FIRST_DATE, _FIRST_DATE), _LAST_DATE),
-        "last": min(max(last or _LAST_DATE, _FIRST_DATE), _LAST_DATE),
+        "first": min(max(first or FIRST_DATE, FIRST_DATE), LAST_DATE),
+        "last": min(max(last or LAST_DATE, FIRST_DATE), LAST_DATE),
     }
 
 

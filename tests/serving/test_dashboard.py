@@ -270,6 +270,37 @@ def test_a_changed_filter_goes_into_the_address_and_back_undoes_it(visitor: Visi
     assert visitor.series("Failures by brand and year") == everything
 
 
+def days_in_boxes(visitor: Visitor) -> list[str]:
+    return [visitor.page.input_value(f"[name={name}]") for name in ("from", "to")]
+
+
+def test_days_that_were_entered_stay_in_their_boxes(visitor: Visitor) -> None:
+    visitor.open("/drives?to=2018-02-25")
+    visitor.page.get_by_label("From", exact=True).fill("2018-02-20")
+    visitor.page.get_by_label("From", exact=True).blur()
+    visitor.page.wait_for_url("**from=2018-02-20")
+    visitor.wait()
+    assert days_in_boxes(visitor) == ["2018-02-20", "2018-02-25"]
+
+    visitor.page.get_by_label("From", exact=True).fill("")
+    visitor.page.wait_for_url("**/drives?to=2018-02-25")
+    visitor.wait()
+    assert days_in_boxes(visitor) == ["", "2018-02-25"]
+
+
+def test_a_day_can_be_typed_digit_by_digit(visitor: Visitor) -> None:
+    visitor.open("/drives")
+    visitor.page.get_by_label("From", exact=True).focus()
+    visitor.page.keyboard.type("02202018", delay=200)
+    visitor.page.wait_for_url("**/drives?from=2018-02-20")
+    visitor.wait()
+    assert days_in_boxes(visitor) == ["2018-02-20", ""]
+    assert visitor.labels("Drives and failures a day")[0] == "2018-02-20"
+    with visitor.page.expect_event("load"):
+        visitor.page.go_back()
+    assert visitor.query == ""  # no year before 2018 was ever asked for
+
+
 def test_a_model_is_shown_over_time(visitor: Visitor, query: Any) -> None:
     ((model,),) = query(
         "SELECT model FROM drives.failure_rates WHERE period = 'month'"

@@ -18,6 +18,7 @@ from nicegui.events import GenericEventArguments
 from lakehouse.errors import LakehouseError, UsageError
 from lakehouse.serving.dashboard.charts import Chart
 from lakehouse.serving.dashboard.parts import Content, Filter, Section, chart_table, tiles
+from lakehouse.serving.readings import FIRST_DATE, LAST_DATE
 
 _HERE = Path(__file__).parent
 _LOG = logging.getLogger(__name__)
@@ -142,15 +143,20 @@ class _View:
                 _html("Try again", "button").classes("plain").on("click", self._retry)
 
     def _draw_filter(self, one: Filter) -> None:
-        with ui.element():
-            _html(escape(one.label), "label").props(f"for=filter-{one.name}")
-            if one.choices is None:
-                control = ui.element("input").props("type=date")
-                control.props["value"] = self._values.get(one.name, "")
-            else:
-                control = _html(self._options(one), "select")
-        control.props(f"id=filter-{one.name} name={one.name}")
-        control.on("change", self._change, js_handler="e => emit(e.target.name, e.target.value)")
+        label = f'<label for="filter-{one.name}">{escape(one.label)}</label>'
+        named = f'id="filter-{one.name}" name="{one.name}"'
+        if one.choices is None:
+            value = escape(self._values.get(one.name, ""))
+            days = f'min="{FIRST_DATE}" max="{LAST_DATE}" value="{value}"'
+            control = f'<input type="date" {named} {days}>'
+        else:
+            control = f"<select {named}>{self._options(one)}</select>"
+        # Somebody who types 2018 has for a moment typed the year 2, which is before the first day.
+        _html(label + control).on(
+            "change",
+            self._change,
+            js_handler="e => e.target.validity.valid && emit(e.target.name, e.target.value)",
+        )
 
     def _options(self, one: Filter) -> str:
         chosen = self._values.get(one.name, "")
