@@ -16,7 +16,7 @@ from lakehouse.errors import LakehouseError, UnavailableError, UsageError
 from lakehouse.services.clickhouse import ClickHouseService
 from lakehouse.serving.answers import Answers, KeptFirst
 from lakehouse.serving.api import build_router, problems
-from lakehouse.serving.guard import Guard
+from lakehouse.serving.guard import Guard, OnlyReads, Trust
 from lakehouse.serving.health import Health
 from lakehouse.serving.metrics import CONTENT_TYPE, Metrics
 from lakehouse.serving.readings import Readings
@@ -71,23 +71,29 @@ def create_app(settings: Settings) -> FastAPI:
         """The metrics, as Prometheus reads them."""
         return Response(await answers.run("metrics", metrics.text), media_type=CONTENT_TYPE)
 
+    @app.get("/api", include_in_schema=False)
     @app.get("/api/{path:path}", include_in_schema=False)
-    async def unknown(path: str) -> None:
-        raise HTTPException(404, f"There is no /api/{path}; /api/openapi.json says what there is.")
+    async def unknown(request: Request) -> None:
+        raise HTTPException(
+            404, f"There is no {request.url.path}; /api/openapi.json says what there is."
+        )
 
     app.add_exception_handler(RequestValidationError, _unusable)
     app.add_exception_handler(LakehouseError, _failed)
     app.add_exception_handler(Exception, _broken)
+    # Of these, the last one is asked first.
     app.add_middleware(KeptFirst, answers=answers)
+    app.add_middleware(OnlyReads)
     app.add_middleware(Guard, token=settings.api_token.get_secret_value())
     if origins := settings.cors_origins.split():
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=["GET"],
-            allow_headers=["Authorization"],
+            allow_methods=["GET", "HEAD"],
+            allow_headers=["Authorization", "If-None-Match"],
             expose_headers=["ETag", "Link"],
         )
+    app.add_middleware(Trust)
     return app
 
 

@@ -1,15 +1,15 @@
-"""What stands before every answer: the token, where one is set, and the security headers."""
+"""What stands before every answer: security headers, the token where one is set, and methods."""
 
 import base64
 import binascii
 import hmac
-import json
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = ("/healthz", "/readyz")
-_PROGRAMS = ("/api/", "/metrics")
+_PROGRAMS = (*_OPEN, "/metrics", "/api")
 
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -28,8 +28,31 @@ _PAGES = (
 )
 
 
+class Trust:
+    """Has browsers trust nothing but what is served here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and put the headers on the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        policy = _NOTHING if _for_programs(scope) else _PAGES
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers["content-security-policy"] = policy
+            await send(message)
+
+        await self._app(scope, receive, send_guarded)
+
+
 class Guard:
-    """Lets nobody pass without the token, and has browsers trust nothing but what is served here.
+    """Lets nobody pass without the token.
 
     Programs send the token as `Authorization: Bearer`; a browser asks people for it as a password,
     with any name.
@@ -41,22 +64,11 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with 401."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        policy = _NOTHING if scope["path"].startswith((*_OPEN, *_PROGRAMS)) else _PAGES
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
-                headers["content-security-policy"] = policy
-            await send(message)
-
-        if self._token and scope["path"] not in _OPEN and not self._knows(Headers(scope=scope)):
-            await _refuse(scope, receive, send_guarded)
+        asked = self._token and scope["type"] in ("http", "websocket")
+        if asked and scope["path"] not in _OPEN and not self._knows(Headers(scope=scope)):
+            await _refuse(scope, receive, send)
         else:
-            await self._app(scope, receive, send_guarded)
+            await self._app(scope, receive, send)
 
     def _knows(self, headers: Headers) -> bool:
         kind, _, value = headers.get("authorization", "").partition(" ")
@@ -76,16 +88,34 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.close", "code": 1008})
         return
-    challenge = "Bearer" if scope["path"].startswith(_PROGRAMS) else 'Basic realm="lakehouse"'
+    challenge = "Bearer" if _for_programs(scope) else 'Basic realm="lakehouse"'
     detail = "A token is needed: send the header Authorization: Bearer with LAKEHOUSE_API_TOKEN."
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 401,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"www-authenticate", challenge.encode()),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
+    answer = JSONResponse({"detail": detail}, 401, {"www-authenticate": challenge})
+    await answer(scope, receive, send)
+
+
+class OnlyReads:
+    """Answers HEAD as GET, and with 405 whatever else programs try.
+
+    Without it, what the API does not know would be looked for among the dashboard's pages.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it with 405."""
+        method = scope.get("method")
+        if method == "HEAD":
+            # The server, which has the scope as it was, leaves the body out.
+            await self._app({**scope, "method": "GET"}, receive, send)
+        elif scope["type"] == "http" and method != "GET" and _for_programs(scope):
+            detail = f"{method} cannot be answered: everything here is read with GET."
+            refusal = JSONResponse({"detail": detail}, 405, {"allow": "GET, HEAD"})
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _for_programs(scope: Scope) -> bool:
+    return scope["path"] in _PROGRAMS or scope["path"].startswith("/api/")

@@ -56,8 +56,10 @@ def test_only_pages_of_the_origins_in_the_settings_may_read(api: httpx.Client) -
     answer = api.get("/api/daily_summary", headers=headers)
     assert answer.headers["access-control-allow-origin"] == OTHER
     asked = {"Origin": OTHER, "Access-Control-Request-Method": "GET"}
-    asked["Access-Control-Request-Headers"] = "Authorization"
-    assert api.options("/api/daily_summary", headers=asked).status_code == 200
+    asked["Access-Control-Request-Headers"] = "authorization, if-none-match"
+    preflight = api.options("/api/daily_summary", headers=asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["x-content-type-options"] == "nosniff"
     stranger = api.get("/api/daily_summary", headers=headers | {"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in stranger.headers
 
