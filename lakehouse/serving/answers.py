@@ -119,11 +119,12 @@ class Answers:
         read: Callable[[], Sequence[Row]],
         columns: Sequence[str],
         *,
+        limit: int,
         output: Format | None = None,
     ) -> Response:
         """What a reading returns that is cheap to repeat, so that it is not kept."""
         form = output or _accepted(request)
-        made = await self.run(_key(request), lambda: _made(request, read(), columns, None, form))
+        made = await self.run(_key(request), lambda: _made(request, read(), columns, limit, form))
         return _response(request, Answer("", "", *made))
 
     async def _version(self, dataset: str) -> str:

@@ -1,15 +1,31 @@
 """The API: what is published, and how it stands, as JSON or CSV. It only reads."""
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from lakehouse.serving.answers import Answers, Format
 from lakehouse.serving.health import Health
-from lakehouse.serving.readings import MAX_ROWS, Period, Readings, Row, Service
+from lakehouse.serving.readings import (
+    FIRST_DATE,
+    LAST_DATE,
+    MAX_ROWS,
+    Period,
+    Readings,
+    Row,
+    Service,
+)
 from lakehouse.serving.shapes import (
     Country,
     DatasetTable,
@@ -31,7 +47,8 @@ from lakehouse.serving.shapes import (
     TaxiZone,
 )
 
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_YEAR = re.compile(r"\d{4}", re.ASCII)
 
 
 def _a_day(value: Any) -> Any:
@@ -41,10 +58,32 @@ def _a_day(value: Any) -> Any:
     return value
 
 
+def _a_year(value: Any) -> Any:
+    """The year itself, or that of a day, which is what all other addresses take."""
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        return date.fromisoformat(value).year
+    if isinstance(value, str) and not _YEAR.fullmatch(value):
+        raise ValueError("write a year as 2018, or a day of it as 2018-01-31")
+    return value
+
+
 DatasetName = Literal["drives", "taxi", "retail"]
 
+_FIRST_YEAR, _LAST_YEAR = FIRST_DATE.year, LAST_DATE.year
 _Day = Annotated[date, BeforeValidator(_a_day)]
-_Year = Annotated[int, Field(ge=1970, le=2149, examples=[2018])]
+_Year = Annotated[
+    int,
+    Field(ge=_FIRST_YEAR, le=_LAST_YEAR),
+    BeforeValidator(_a_year),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": _FIRST_YEAR, "maximum": _LAST_YEAR},
+                {"type": "string", "format": "date"},
+            ]
+        }
+    ),
+]
 _Name = Annotated[str, Field(max_length=100)]
 _Limit = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
@@ -55,63 +94,79 @@ class Output(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     output: Format | None = Field(
-        None, alias="format", description="How it is written; else by the header Accept, as JSON."
+        None,
+        alias="format",
+        description="How it is written; else by the header Accept, as JSON.",
+        examples=["csv"],
     )
 
 
-class _Page(BaseModel):
-    limit: _Limit = Field(MAX_ROWS, description="Rows at most.")
-    offset: int = Field(0, ge=0, le=10_000_000, description="Rows to leave out before them.")
+class _Page(Output):
+    limit: _Limit = Field(MAX_ROWS, description="Rows at most.", examples=[100])
+    offset: int = Field(
+        0, ge=0, le=10_000_000, description="Rows to leave out before them.", examples=[100]
+    )
 
     @property
     def rows(self) -> dict[str, int]:
         """One row more than is shown, which tells whether there are more."""
         return {"limit": self.limit + 1, "offset": self.offset}
 
+    def of(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The same of rows that are there already."""
+        return rows[self.offset : self.offset + self.limit + 1]
 
-class _Days(Output):
-    first: _Day | None = Field(None, alias="from", description="First day, as 2018-01-01.")
-    last: _Day | None = Field(None, alias="to", description="Last day, as 2018-03-31.")
+
+class _DaysPage(_Page):
+    first: _Day | None = Field(
+        None, alias="from", description="First day.", examples=["2018-01-01"]
+    )
+    last: _Day | None = Field(None, alias="to", description="Last day.", examples=["2018-03-31"])
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.first and self.last and self.first > self.last:
-            raise ValueError(f"from {self.first} lies after to {self.last}")
+        _require_order(self.first, self.last)
         return self
 
 
-class _DaysPage(_Days, _Page):
-    pass
-
-
-class _YearsPage(Output, _Page):
-    first: _Year | None = Field(None, alias="from", description="First year.")
-    last: _Year | None = Field(None, alias="to", description="Last year.")
+class _YearsPage(_Page):
+    first: _Year | None = Field(
+        None, alias="from", description="First year, or a day in it.", examples=[2018, "2018-01-01"]
+    )
+    last: _Year | None = Field(
+        None, alias="to", description="Last year, or a day in it.", examples=[2018, "2018-12-31"]
+    )
     brand: _Name | None = Field(None, description="Only this brand.", examples=["Seagate"])
-    by: Literal["year", "brand"] = Field("year", description="A row a year, or a year and brand.")
+    by: Literal["year", "brand"] = Field(
+        "year", description="A row a year, or a year and brand.", examples=["brand"]
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.first and self.last and self.first > self.last:
-            raise ValueError(f"from {self.first} lies after to {self.last}")
+        _require_order(self.first, self.last)
         return self
+
+
+def _require_order(first: date | int | None, last: date | int | None) -> None:
+    if first and last and str(first) > str(last):  # years have four digits, as days do
+        raise ValueError(f"from {first} lies after to {last}")
 
 
 class _RatesPage(_DaysPage):
-    period: Period = Field("quarter", description="Over what the rates are.")
+    period: Period = Field("quarter", description="Over what the rates are.", examples=["year"])
     model: _Name | None = Field(None, description="Only this model.", examples=["ST4000DM000"])
     maker: _Name | None = Field(None, description="Only this maker.", examples=["Seagate"])
     min_drive_days: int = Field(
-        0, ge=0, le=10**12, description="Only models with as many drive days in the period."
+        0,
+        ge=0,
+        le=10**12,
+        description="Only models with as many drive days in the period.",
+        examples=[50_000],
     )
 
 
-class _Trips(_Days):
-    service: Service | None = Field(None, description="Only this service.")
-
-
-class _TripsPage(_Trips, _Page):
-    pass
+class _TripsPage(_DaysPage):
+    service: Service | None = Field(None, description="Only this service.", examples=["green"])
 
 
 class _ZonesPage(_TripsPage):
@@ -119,7 +174,7 @@ class _ZonesPage(_TripsPage):
 
 
 class _ProductsPage(_DaysPage):
-    limit: _Limit = Field(10, description="Rows at most.")
+    limit: _Limit = Field(10, description="Rows at most.", examples=[100])
 
 
 class _Quality(Output):
@@ -127,11 +182,18 @@ class _Quality(Output):
         "ours",
         description="Ours counts every line of the latest month; the original's counts the last"
         " line of each key, in all months.",
+        examples=["original"],
     )
 
 
-class _Checks(Output):
-    dataset: DatasetName | None = Field(None, description="Only this data set.")
+class _DatasetPage(_Page):
+    dataset: DatasetName | None = Field(
+        None, description="Only this data set.", examples=["drives"]
+    )
+
+    def of(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Those of the data set."""
+        return super().of([row for row in rows if self.dataset in (None, row["dataset"])])
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -201,7 +263,10 @@ def _add_drives(router: APIRouter, answers: Answers, readings: Readings) -> None
 
     @router.get("/failure_rates", tags=["drives"], **_answers(FailureRate))
     async def failure_rates(request: Request, asked: Annotated[_RatesPage, Query()]) -> Response:
-        """Annualized failure rates, a row a period and model, in order; `from` is its first day."""
+        """Annualized failure rates, a row a period and model, in order.
+
+        The periods are those that a day of the range lies in.
+        """
         return await answers.of_dataset(
             request,
             "drives",
@@ -234,13 +299,14 @@ def _add_taxi(router: APIRouter, answers: Answers, readings: Readings) -> None:
         )
 
     @router.get("/taxi/hours", tags=["taxi"], **_answers(TaxiHour))
-    async def hours(request: Request, asked: Annotated[_Trips, Query()]) -> Response:
+    async def hours(request: Request, asked: Annotated[_TripsPage, Query()]) -> Response:
         """Trips and revenue, a row a service and hour of the week, over whole months."""
         return await answers.of_dataset(
             request,
             "taxi",
-            lambda: readings.taxi_hours(asked.service, asked.first, asked.last),
+            lambda: readings.taxi_hours(asked.service, asked.first, asked.last, **asked.rows),
             _columns(TaxiHour),
+            limit=asked.limit,
             output=asked.output,
         )
 
@@ -259,13 +325,14 @@ def _add_taxi(router: APIRouter, answers: Answers, readings: Readings) -> None:
         )
 
     @router.get("/taxi/payments", tags=["taxi"], **_answers(TaxiPayment))
-    async def payments(request: Request, asked: Annotated[_Trips, Query()]) -> Response:
+    async def payments(request: Request, asked: Annotated[_TripsPage, Query()]) -> Response:
         """Trips, revenue and tips, a row a service and way of payment, over whole months."""
         return await answers.of_dataset(
             request,
             "taxi",
-            lambda: readings.taxi_payments(asked.service, asked.first, asked.last),
+            lambda: readings.taxi_payments(asked.service, asked.first, asked.last, **asked.rows),
             _columns(TaxiPayment),
+            limit=asked.limit,
             output=asked.output,
         )
 
@@ -284,13 +351,14 @@ def _add_retail(router: APIRouter, answers: Answers, readings: Readings) -> None
         )
 
     @router.get("/retail/monthly_sales", tags=["retail"], **_answers(SalesMonth))
-    async def monthly_sales(request: Request, asked: Annotated[_Days, Query()]) -> Response:
+    async def monthly_sales(request: Request, asked: Annotated[_DaysPage, Query()]) -> Response:
         """What was sold and what came back, a row a month, in order."""
         return await answers.of_dataset(
             request,
             "retail",
-            lambda: readings.monthly_sales(asked.first, asked.last),
+            lambda: readings.monthly_sales(asked.first, asked.last, **asked.rows),
             _columns(SalesMonth),
+            limit=asked.limit,
             output=asked.output,
         )
 
@@ -333,34 +401,49 @@ def _add_retail(router: APIRouter, answers: Answers, readings: Readings) -> None
 
 def _add_health(router: APIRouter, answers: Answers, health: Health) -> None:
     @router.get("/datasets", tags=["health"], **_answers(DatasetTable))
-    async def datasets(request: Request, asked: Annotated[Output, Query()]) -> Response:
+    async def datasets(request: Request, asked: Annotated[_Page, Query()]) -> Response:
         """Every table and file: rows, partitions, newest data, checks, source, Delta version."""
         return await answers.of_rows(
-            request, health.datasets, _columns(DatasetTable), output=asked.output
+            request,
+            lambda: asked.of(health.datasets()),
+            _columns(DatasetTable),
+            limit=asked.limit,
+            output=asked.output,
         )
 
     @router.get("/datasets/{dataset}/months", tags=["health"], **_answers(MonthState))
     async def months(
-        request: Request, dataset: DatasetName, asked: Annotated[Output, Query()]
+        request: Request,
+        dataset: Annotated[DatasetName, Path(description="A data set.", examples=["drives"])],
+        asked: Annotated[_Page, Query()],
     ) -> Response:
         """How each month of each asset stands, from the first that was made to the last."""
         return await answers.of_rows(
-            request, lambda: health.months(dataset), _columns(MonthState), output=asked.output
+            request,
+            lambda: asked.of(health.months(dataset)),
+            _columns(MonthState),
+            limit=asked.limit,
+            output=asked.output,
         )
 
     @router.get("/failing_checks", tags=["health"], **_answers(FailingCheck))
-    async def failing_checks(request: Request, asked: Annotated[_Checks, Query()]) -> Response:
+    async def failing_checks(request: Request, asked: Annotated[_DatasetPage, Query()]) -> Response:
         """The checks whose latest evaluation failed, newest partition first."""
         return await answers.of_rows(
             request,
-            lambda: health.failing(asked.dataset),
+            lambda: asked.of(health.failing()),
             _columns(FailingCheck),
+            limit=asked.limit,
             output=asked.output,
         )
 
     @router.get("/rejects", tags=["health"], **_answers(Rejected))
-    async def rejects(request: Request, asked: Annotated[Output, Query()]) -> Response:
+    async def rejects(request: Request, asked: Annotated[_DatasetPage, Query()]) -> Response:
         """How many rows of each month could not be used."""
         return await answers.of_rows(
-            request, health.rejects, _columns(Rejected), output=asked.output
+            request,
+            lambda: asked.of(health.rejects()),
+            _columns(Rejected),
+            limit=asked.limit,
+            output=asked.output,
         )

@@ -78,7 +78,7 @@ SELECT
     period, period_start, model, maker, drive_count, drive_days, failures, afr, afr_low, afr_high
 FROM drives.failure_rates
 WHERE period = {period:String}
-    AND period_start BETWEEN {first:Date} AND {last:Date}
+    AND period_start BETWEEN dateTrunc({period:String}, {first:Date}) AND {last:Date}
     AND ({model:String} IN ('', model))
     AND ({maker:String} IN ('', maker))
     AND drive_days >= {min_drive_days:UInt64}
@@ -115,6 +115,7 @@ WHERE month_start BETWEEN toStartOfMonth({first:Date}) AND {last:Date}
     AND ({service:String} IN ('', service))
 GROUP BY service, weekday, hour
 ORDER BY service, weekday, hour
+LIMIT {limit:UInt32} OFFSET {offset:UInt32}
 """
 
 _ZONES = """
@@ -146,6 +147,7 @@ WHERE month_start BETWEEN toStartOfMonth({first:Date}) AND {last:Date}
     AND ({service:String} IN ('', service))
 GROUP BY service, payment_name
 ORDER BY service, trips DESC, payment_name
+LIMIT {limit:UInt32} OFFSET {offset:UInt32}
 """
 
 _SERVICES = "SELECT DISTINCT service FROM taxi.daily ORDER BY service"
@@ -211,6 +213,7 @@ FROM (
 WHERE toDate(invoice_date) BETWEEN {first:Date} AND {last:Date}
 GROUP BY month_start
 ORDER BY month_start
+LIMIT {limit:UInt32} OFFSET {offset:UInt32}
 """
 
 _LATEST_QUALITY = """
@@ -354,6 +357,8 @@ class Readings:
     ) -> list[Row]:
         """A row for each model and period, by period_start and model.
 
+        The periods are those that a day of the range lies in.
+
         Columns: period, period_start, model, maker, drive_count, drive_days, failures, afr,
         afr_low, afr_high; rates in per cent a year, with their 95 % interval.
         """
@@ -405,12 +410,17 @@ class Readings:
         service: Service | None = None,
         first: date | None = None,
         last: date | None = None,
+        *,
+        limit: int = MAX_ROWS,
+        offset: int = 0,
     ) -> list[Row]:
         """A row for each service and hour of the week: service, weekday, hour, trips, revenue.
 
         Summed over the months that lie in the range or are begun in it; weekday 1 is Monday.
         """
-        return self._rows(_HOURS, service=service or "", **_dates(first, last))
+        return self._rows(
+            _HOURS, service=service or "", **_dates(first, last), **_page(limit, offset)
+        )
 
     def taxi_zones(
         self,
@@ -439,12 +449,17 @@ class Readings:
         service: Service | None = None,
         first: date | None = None,
         last: date | None = None,
+        *,
+        limit: int = MAX_ROWS,
+        offset: int = 0,
     ) -> list[Row]:
         """A row for each service and way of payment: service, payment_name, trips, revenue, tips.
 
         Summed as `taxi_hours` is; services that do not say how trips were paid have no rows.
         """
-        return self._rows(_PAYMENTS, service=service or "", **_dates(first, last))
+        return self._rows(
+            _PAYMENTS, service=service or "", **_dates(first, last), **_page(limit, offset)
+        )
 
     def taxi_services(self) -> list[str]:
         """The services that have trips, in order."""
@@ -489,12 +504,19 @@ class Readings:
         """A row for each product, most sold first: stock_code, description, quantity, volume."""
         return self._rows(_PRODUCTS, **_dates(first, last), **_page(limit, offset))
 
-    def monthly_sales(self, first: date | None = None, last: date | None = None) -> list[Row]:
+    def monthly_sales(
+        self,
+        first: date | None = None,
+        last: date | None = None,
+        *,
+        limit: int = MAX_ROWS,
+        offset: int = 0,
+    ) -> list[Row]:
         """A row for each month, in order.
 
         Columns: month_start, lines, invoices, customers, volume, returned_lines, returned_volume.
         """
-        return self._rows(_MONTHLY, **_dates(first, last))
+        return self._rows(_MONTHLY, **_dates(first, last), **_page(limit, offset))
 
     def quality(self, *, original: bool = False) -> Row | None:
         """The eight figures of the original's dashboard; None without sales.

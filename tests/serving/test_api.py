@@ -13,6 +13,7 @@ from served import fill_drives, fill_retail, fill_taxi, served
 
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.services.clickhouse import PUBLISHED_DATABASES, ClickHouseService
+from lakehouse.serving.health import Health
 from lakehouse.settings import Settings
 from lakehouse.tables import drives
 
@@ -72,6 +73,7 @@ def test_a_year_is_one_row_as_in_the_original(api: httpx.Client) -> None:
     [
         ("from=2019", [(2019, 2)]),
         ("to=2018", [(2018, 4)]),
+        ("from=2018-06-30&to=2018-07-01", [(2018, 4)]),
         ("brand=HGST", [(2018, 1)]),
         ("brand=Seagate&from=2018&to=2018", [(2018, 3)]),
         ("brand=Nobody", []),
@@ -116,6 +118,19 @@ def test_failure_rates_are_of_one_period_and_in_order(api: httpx.Client) -> None
 def test_failure_rates_can_be_filtered(api: httpx.Client, query: str) -> None:
     found = rows(api, f"/api/failure_rates?{query}")
     assert [row["model"] for row in found] == ["ST4000DM000"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("period=quarter&from=2018-02-01&to=2018-03-31", 2),
+        ("period=year&from=2018-12-31", 1),
+        ("period=quarter&from=2018-04-01", 0),
+        ("period=quarter&to=2017-12-31", 0),
+    ],
+)
+def test_a_period_is_found_by_any_of_its_days(api: httpx.Client, query: str, found: int) -> None:
+    assert len(rows(api, f"/api/failure_rates?{query}")) == found
 
 
 def test_taxi_days_say_null_for_what_a_service_does_not_say(api: httpx.Client) -> None:
@@ -213,6 +228,35 @@ def test_pages_lead_from_one_to_the_next_until_every_row_was_seen_once(api: http
 
 @pytest.mark.parametrize(
     "path",
+    [
+        *("taxi/hours", "taxi/payments", "retail/monthly_sales"),
+        *("datasets", "datasets/taxi/months", "failing_checks", "rejects"),
+    ],
+)
+def test_every_list_has_pages(api: httpx.Client, path: str) -> None:
+    everything = rows(api, f"/api/{path}")
+    first = api.get(f"/api/{path}", params={"limit": 1})
+    second = rows(api, f"/api/{path}?limit=1&offset=1")
+    assert first.json() == everything[:1]
+    assert second == everything[1:2]
+    assert ("next" in first.links) == (len(everything) > 1)
+
+
+def test_rejects_can_be_asked_for_by_data_set(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        {"dataset": name, "service": "", "month": "2018-01", "rows": 3}
+        for name in ("drives", "retail", "taxi")
+    ]
+    monkeypatch.setattr(Health, "rejects", lambda _: found)
+    assert rows(api, "/api/rejects") == found
+    assert rows(api, "/api/rejects?dataset=retail") == found[1:2]
+    assert rows(api, "/api/rejects?dataset=retail&offset=1") == []
+
+
+@pytest.mark.parametrize(
+    "path",
     ["/api/daily_summary", "/api/taxi/days", "/api/retail/products", "/api/yearly_summary"],
 )
 def test_csv_has_the_rows_of_json(api: httpx.Client, path: str) -> None:
@@ -278,7 +322,13 @@ def test_a_month_published_again_is_seen_within_seconds(
         ("daily_summary?offset=-1", "offset: Input should be greater than or equal to 0"),
         ("daily_summary?form=csv", "there is no parameter form"),
         ("daily_summary?format=xml", "format: Input should be 'json' or 'csv'"),
-        ("yearly_summary?from=18", "from: Input should be greater than or equal to 1970"),
+        (
+            "yearly_summary?from=18",
+            "from: write a year as 2018, or a day of it as 2018-01-31",
+        ),
+        ("yearly_summary?to=1969", "to: Input should be greater than or equal to 1970"),
+        ("yearly_summary?from=2018-02-30", "from: day is out of range for month"),
+        ("yearly_summary?from=2019&to=2018-05-01", "from 2019 lies after to 2018"),
         ("failure_rates?period=week", "period: Input should be 'month', 'quarter' or 'year'"),
         ("taxi/days?service=blue", "service: Input should be 'yellow', 'green', 'fhv' or 'fhvhv'"),
         ("datasets/nothing/months", "dataset: Input should be 'drives', 'taxi' or 'retail'"),
@@ -323,10 +373,11 @@ def test_nothing_can_be_written(api: httpx.Client) -> None:
         assert api.request(method, "/api/daily_summary").status_code == 405
 
 
-def test_what_is_not_there_is_said(api: httpx.Client) -> None:
-    answer = api.get("/api/nothing")
+@pytest.mark.parametrize("path", ["/api/nothing", "/api/", "/api"])
+def test_what_is_not_there_is_said(api: httpx.Client, path: str) -> None:
+    answer = api.get(path)
     assert answer.status_code == 404
-    assert "There is no /api/nothing" in answer.json()["detail"]
+    assert answer.json()["detail"].startswith(f"There is no {path};")
 
 
 def test_every_answer_is_described_with_an_example(api: httpx.Client) -> None:
@@ -334,6 +385,8 @@ def test_every_answer_is_described_with_an_example(api: httpx.Client) -> None:
     for path, operations in described["paths"].items():
         if not path.startswith("/api/"):
             continue
+        for parameter in operations["get"]["parameters"]:
+            assert parameter["schema"].get("examples"), (path, parameter["name"])
         answer = operations["get"]["responses"]["200"]["content"]
         assert set(answer) == {"application/json", "text/csv"}
         items = answer["application/json"]["schema"]["items"]
