@@ -219,13 +219,16 @@ def serve(
         from lakehouse.serving.app import serve as serve_all
 
     address = f"http://{settings.serve_host}:{settings.serve_port}"
-    serve_all(
-        settings,
-        lambda: _say(
+
+    def started() -> None:
+        _say(
             f"Dashboard {address}, API {address}/api/openapi.json, metrics {address}/metrics;"
             " Ctrl-C ends it."
-        ),
-    )
+        )
+        if settings.demo.is_dir():
+            _say(f"The demo's tables are shown by LAKEHOUSE_HOME={settings.demo} lakehouse serve.")
+
+    serve_all(settings, started)
 
 
 def _show_cost(dataset: str | None, as_json: bool) -> None:

@@ -97,7 +97,7 @@ def _demo_settings(out: Console) -> Settings:
 
     No other setting counts: the demo must not write into anybody's lake, ClickHouse or history.
     """
-    home = Settings().state / "demo"
+    home = Settings().demo
     for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
         del os.environ[name]
     os.environ["LAKEHOUSE_HOME"] = str(home)

@@ -180,6 +180,11 @@ class Settings(BaseSettings):
         return self.lake_uri or str(self.state / "lake")
 
     @property
+    def demo(self) -> Path:
+        """The home of the demo, whose rows never mix with those of this one."""
+        return self.state / "demo"
+
+    @property
     def cache(self) -> Path:
         """The user's cache folder, shared by all checkouts; holds the services' programs."""
         return user_cache_path("lakehouse")

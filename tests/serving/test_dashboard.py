@@ -49,6 +49,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     # Of so few lines, those that cannot be read are too many, and a check stops the month.
     make_drive_archives(root / "mirror", months=["2013-04"], drives=20)
     home = Home(root / "home", root / "mirror")
+    home.settings.demo.mkdir(parents=True)
     try:
         with served(home) as address:
             while_empty = _texts(address)
@@ -98,6 +99,8 @@ def query(dashboard: Dashboard) -> Callable[[str], list[tuple[Any, ...]]]:
 def test_an_empty_lake_says_how_to_fill_it(dashboard: Dashboard, path: str) -> None:
     assert "Nothing is built yet" in dashboard.while_empty[path]
     assert "lakehouse backfill" in dashboard.while_empty[path]
+    see = f"LAKEHOUSE_HOME={dashboard.home.settings.demo} lakehouse serve"
+    assert see in dashboard.while_empty[path]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -421,6 +424,30 @@ def test_narrow_screens_scroll_down_only(visitor: Visitor, path: str) -> None:
     assert visitor.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
+def test_narrow_screens_show_what_a_check_found(visitor: Visitor) -> None:
+    visitor.page.set_viewport_size({"width": 390, "height": 844})
+    visitor.open("/health")
+    for title in ("Failing checks", "Tables"):
+        table = visitor.page.get_by_role("region", name=f"{title}, table")
+        assert table.evaluate("region => region.scrollWidth - region.clientWidth") <= 0
+    sentence = visitor.page.get_by_text("lines were rejected").first
+    box = sentence.bounding_box()
+    assert box
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+
+
+def test_narrow_charts_show_the_whole_title_of_their_axis(visitor: Visitor) -> None:
+    visitor.page.set_viewport_size({"width": 390, "height": 844})
+    visitor.open("/drives")
+    chart = visitor.page.locator("section.part", has_text="Failure rate by model").locator("svg")
+    title = chart.get_by_text("Annualized failure rate (%)").bounding_box()
+    drawn = chart.bounding_box()
+    assert title
+    assert drawn
+    assert title["x"] + title["width"] <= drawn["x"] + drawn["width"]
+
+
 def test_it_is_as_dark_as_the_system_until_somebody_chooses(
     browser: Browser, dashboard: Dashboard
 ) -> None:
@@ -459,12 +486,24 @@ def test_the_numbers_of_a_chart_can_be_had_as_csv(
     days = query("SELECT * FROM drives.daily_summary WHERE date <= '2018-01-03' ORDER BY date")
     visitor.open("/drives?to=2018-01-03")
     visitor.page.get_by_text("Show as table").first.click()
-    link = visitor.page.get_by_role("link", name="Download CSV").first
+    link = visitor.page.get_by_role("link", name="Download the rows").first
     answer = visitor.page.request.get(str(link.evaluate("link => link.href")))
     assert answer.text().splitlines() == [
         "date,drive_count,drive_failures",
         *(",".join(map(str, day)) for day in days),
     ]
+
+
+def test_the_rows_behind_the_failure_rates_are_those_of_the_newest_period(
+    visitor: Visitor,
+) -> None:
+    visitor.open("/drives?period=month")
+    part = visitor.page.locator("section.part", has_text="Failure rate by model")
+    part.get_by_text("Show as table").click()
+    link = part.get_by_role("link", name="Download the rows")
+    answer = visitor.page.request.get(str(link.evaluate("link => link.href")))
+    models = [line.split(",")[2] for line in answer.text().splitlines()[1:]]
+    assert sorted(models) == sorted(row[0] for row in visitor.rows("Failure rate by model"))
 
 
 def _luminance(colour: str) -> float:

@@ -23,6 +23,17 @@ def test_closed_days_do_not_break_a_line() -> None:
     assert chart.options["series"][0]["data"] == [1, 2]
 
 
+def test_a_line_goes_on_over_years_without_data() -> None:
+    chart = lines(
+        *("Years", "All.", ["2018", "2019", "2020"], [Series("Failures", [1, None, 2])]),
+        along="Year",
+        axes=["Failures"],
+        over_gaps=True,
+    )
+    assert chart.options["series"][0]["connectNulls"]
+    assert not line(["2018-01-01"], [1]).options["series"][0]["connectNulls"]
+
+
 def test_a_chart_is_told_in_words() -> None:
     chart = line(["2018-01-01", "2018-01-02", "2018-01-03"], [1500, None, 20])
     assert chart.summary == "Line chart. Pounds. 2018-01-01 to 2018-01-03: Sold 20 to 1,500."
@@ -76,7 +87,7 @@ def test_a_long_table_shows_its_end_and_says_so() -> None:
 def test_a_table_names_its_columns_and_rows_for_screen_readers() -> None:
     html = table("Rows", ("Name", "Rows"), [("a", "1")])
     assert '<th scope="col" class="n">Rows</th>' in html
-    assert '<th scope="row">a</th><td class="n">1</td>' in html
+    assert '<th scope="row">a</th><td class="n" data-column="Rows">1</td>' in html
 
 
 def test_a_calendar_says_in_words_what_its_colours_say() -> None:

@@ -29,7 +29,7 @@ def add_dashboard(app: FastAPI, settings: Settings) -> None:
         health.page(app.state.health, settings.dagster_url),
     ]
     for page in pages:
-        ui.page(page.path)(partial(frame.draw, page, pages))
+        ui.page(page.path)(partial(frame.draw, page, pages, settings.demo))
     app.add_api_route(
         "/", lambda: RedirectResponse(pages[0].path), methods=["GET"], include_in_schema=False
     )

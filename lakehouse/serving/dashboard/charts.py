@@ -66,7 +66,7 @@ class Chart:
         header: The table's column names.
         rows: The table's cells, as text.
         height: Pixels.
-        csv: The address of the same numbers in the API.
+        csv: The address of the rows behind it in the API.
     """
 
     title: str
@@ -79,7 +79,7 @@ class Chart:
     csv: str | None = None
 
     def at(self, path: str, **parameters: object) -> "Chart":
-        """The same, with the address of its numbers in the API; None leaves a parameter out."""
+        """The same, with the address of its rows in the API; None leaves a parameter out."""
         given = {name: value for name, value in parameters.items() if value is not None}
         return replace(self, csv=f"/api/{path}?{urlencode(given | {'format': 'csv'})}")
 
@@ -92,10 +92,11 @@ def lines(
     *,
     along: str,
     axes: Sequence[str],
+    over_gaps: bool = False,
 ) -> Chart:
     """Smooth lines along time; where each has an axis of its own, the area below is tinted.
 
-    Where more than a month is missing, the lines break off.
+    Where more than a month is missing between days, the lines break off.
 
     Args:
         title: The heading.
@@ -104,6 +105,7 @@ def lines(
         series: The lines.
         along: What the labels are, such as `Day`.
         axes: Titles of the left and, where a series uses it, the right axis, with their units.
+        over_gaps: Whether lines go on over labels that have no number.
     """
     area: Options = {"areaStyle": {"opacity": 0.14}} if len(series) == len(axes) else {}
     options = _framed(series)
@@ -119,6 +121,7 @@ def lines(
         | {
             "smooth": True,
             "smoothMonotone": "x",
+            "connectNulls": over_gaps,
             "lineStyle": {"width": 2 if len(labels) <= _MANY else 1},
         }
         # A line of one point is none.
@@ -399,7 +402,9 @@ def _lying(labels: Sequence[str], axis: str) -> Options:
             for chart, width in reversed(_LABEL_WIDTHS)
         ],
         "grid": {"left": 4, "right": 44, "top": 8, "bottom": 30, "containLabel": True},
-        "xAxis": _value_axis(axis, 0, least=0) | {"nameLocation": "middle", "nameGap": 28},
+        "xAxis": _value_axis(axis, 0, least=0)
+        | {"nameLocation": "middle", "nameGap": 28}
+        | {"nameTextStyle": {"color": "var(--muted)", "align": "center"}},
         "yAxis": _category_axis("")
         | {
             "data": list(labels),

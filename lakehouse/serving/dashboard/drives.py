@@ -21,7 +21,7 @@ from lakehouse.serving.dashboard.ranges import (
 )
 from lakehouse.serving.readings import Period, Readings, Row
 
-_MONTHS = {"month": 1, "quarter": 3, "year": 12}
+_PERIODS = ["month", "quarter", "year"]
 _DEFAULT_PERIOD = "quarter"
 _MODELS_SHOWN = 20
 _RATE = "failures a year per 100 drives, with 95 % intervals"
@@ -43,7 +43,7 @@ def _read(readings: Readings, values: Mapping[str, str]) -> Content | None:
     days = chosen_range(values)
     brands, models = readings.brands(), readings.models()
     brand, model = chosen(values, "brand", brands), chosen(values, "model", models)
-    period = cast("Period", chosen(values, "period", list(_MONTHS)) or _DEFAULT_PERIOD)
+    period = cast("Period", chosen(values, "period", _PERIODS) or _DEFAULT_PERIOD)
     daily = all_rows(readings.daily_summary, *days)
     if not (daily or readings.daily_summary(limit=1)):
         return None
@@ -145,27 +145,30 @@ def _by_year(yearly: list[Row], years: Sequence[int], brand: str | None) -> Char
         ],
         along="Year",
         axes=["Drive days", "Failures"],
+        over_gaps=True,
     )
 
 
 def _rates(readings: Readings, period: Period, days: Range, model: str | None) -> list[Chart]:
-    first = _period_start(days.first, period) if days.first else None
-    rates = all_rows(readings.failure_rates, period, first, days.last, model=model)
+    rates = all_rows(readings.failure_rates, period, *days, model=model)
     if not rates:
         return []
-    asked = {"period": period, "from": first, "to": days.last}
     if model:
-        return [_rates_of_model(rates, period, model).at("failure_rates", model=model, **asked)]
-    return [_rates_by_model(rates, period).at("failure_rates", **asked)]
-
-
-def _rates_by_model(rates: list[Row], period: Period) -> Chart:
+        asked = {"period": period, "model": model} | days.query
+        return [_rates_of_model(rates, period, model).at("failure_rates", **asked)]
     newest = rates[-1]["period_start"]
     of_newest = [row for row in rates if row["period_start"] == newest]
-    most = sorted(of_newest, key=lambda row: -row["drive_days"])[:_MODELS_SHOWN]
+    asked = {"period": period, "from": newest, "to": newest}
+    return [_rates_by_model(of_newest, period, newest).at("failure_rates", **asked)]
+
+
+def _rates_by_model(rates: list[Row], period: Period, newest: date) -> Chart:
+    most = sorted(rates, key=lambda row: -row["drive_days"])[:_MODELS_SHOWN]
     most.sort(key=lambda row: -row["afr"])
     which = (
-        f"the {len(most)} models with the most drive days" if most != of_newest else "each model"
+        "each model"
+        if len(most) == len(rates)
+        else f"the {len(most)} models with the most drive days"
     )
     return intervals(
         "Failure rate by model",
@@ -194,9 +197,3 @@ def _rate_series(rates: list[Row]) -> tuple[Series, Series, Series]:
         Series("95 % from", [row["afr_low"] for row in rates], digits=2),
         Series("95 % to", [row["afr_high"] for row in rates], digits=2),
     )
-
-
-def _period_start(day: date, period: Period) -> date:
-    """The first day of the period that the day lies in."""
-    months = _MONTHS[period]
-    return date(day.year, (day.month - 1) // months * months + 1, 1)

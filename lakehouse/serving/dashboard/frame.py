@@ -63,8 +63,14 @@ def add_shared() -> None:
     ui.add_body_html(f"<script>{(_HERE / 'page.js').read_text()}</script>", shared=True)
 
 
-def draw(page: Page, pages: Sequence[Page]) -> None:
-    """Builds a page around its filters; the data follows once the browser is there."""
+def draw(page: Page, pages: Sequence[Page], demo: Path) -> None:
+    """Builds a page around its filters; the data follows once the browser is there.
+
+    Args:
+        page: The page.
+        pages: All of them, for the head.
+        demo: Where the demo's home would be, for those who look for its tables here.
+    """
     ui.page_title(f"{page.title} · Lakehouse")
     query = context.client.request.query_params
     _draw_header(page, pages)
@@ -72,16 +78,17 @@ def draw(page: Page, pages: Sequence[Page]) -> None:
     with context.client.content.classes("content"):
         _html(escape(page.title), "h1").props("tabindex=-1")
         _html(escape(page.about), "p").classes("about")
-        view = _View(page, {name: query[name] for name in page.filters if query.get(name)})
+        view = _View(page, {name: query[name] for name in page.filters if query.get(name)}, demo)
     ui.timer(0, view.refresh, once=True)
 
 
 class _View:
     """What one visitor has before them."""
 
-    def __init__(self, page: Page, values: dict[str, str]) -> None:
+    def __init__(self, page: Page, values: dict[str, str], demo: Path) -> None:
         self._page = page
         self._values = values
+        self._demo = demo
         self._asked = 0
         self._bar = ui.element("form").classes("filters").on("submit.prevent")
         self._bar.props["aria-label"] = "Filters"
@@ -131,7 +138,12 @@ class _View:
 
     def _draw_empty(self) -> None:
         command = f"<code>{escape(self._page.to_fill)}</code>"
-        _state("Nothing is built yet", f"Build some months: {command}, then load this page again.")
+        with _state(
+            "Nothing is built yet", f"Build some months: {command}, then load this page again."
+        ):
+            if self._demo.is_dir():
+                see = f"<code>LAKEHOUSE_HOME={escape(str(self._demo))} lakehouse serve</code>"
+                _html(f"The demo has a home of its own: {see} shows its tables.", "p")
 
     def _draw_error(self, error: LakehouseError) -> None:
         with (

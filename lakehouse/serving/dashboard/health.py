@@ -130,7 +130,7 @@ def _failing(failing: Sequence[Row], dagster_url: str) -> Section:
     return Section(
         "Failing checks",
         f"{number(len(failing))} by their latest evaluation, those that stop what follows first.",
-        table("Failing checks", header, rows, texts=len(header))
+        _records("Failing checks", header, rows, texts=len(header))
         + f'<p class="more"><a href="{escape(dagster_url)}/runs">The runs in Dagster</a></p>',
     )
 
@@ -171,8 +171,13 @@ def _freshness(assets: Sequence[Row]) -> Section:
     return Section(
         "Tables",
         "Each table and file: its newest partition, its partitions by state, its checks.",
-        table("Tables", header, rows, texts=3),
+        _records("Tables", header, rows, texts=3),
     )
+
+
+def _records(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
+    """A table of so many columns that narrow screens show them one below the other."""
+    return f'<div class="records">{table(caption, header, rows, texts)}</div>'
 
 
 def _good(sentence: str) -> str:

@@ -97,12 +97,15 @@ def _tile(tile: Tile) -> str:
 def table(
     caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1
 ) -> str:
-    """A table whose first column names the row; all but the first `texts` hold numbers."""
+    """A table whose first column names the row; all but the first `texts` hold numbers.
+
+    Cells know their column, for narrow screens, on which the style sheet may stack them.
+    """
     head = "".join(
         f'<th scope="col"{_number(place, texts)}>{escape(name)}</th>'
         for place, name in enumerate(header)
     )
-    body = "".join(_row(row, texts) for row in rows[-_MOST_ROWS:])
+    body = "".join(_row(row, header, texts) for row in rows[-_MOST_ROWS:])
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}, table">'
         f'<table><caption class="quiet">{escape(caption)}</caption>'
@@ -110,10 +113,11 @@ def table(
     )
 
 
-def _row(cells: Sequence[str], texts: int) -> str:
+def _row(cells: Sequence[str], header: Sequence[str], texts: int) -> str:
     first, *others = map(escape, cells)
     rest = "".join(
-        f"<td{_number(place, texts)}>{cell}</td>" for place, cell in enumerate(others, start=1)
+        f'<td{_number(place, texts)} data-column="{escape(header[place])}">{cell}</td>'
+        for place, cell in enumerate(others, start=1)
     )
     return f'<tr><th scope="row">{first}</th>{rest}</tr>'
 
@@ -127,7 +131,8 @@ def chart_table(chart: Chart) -> str:
     shortened = ""
     if len(chart.rows) > _MOST_ROWS:
         shortened = f"<p>The last {_MOST_ROWS} of {len(chart.rows):,} rows.</p>"
-    link = f'<a href="{escape(chart.csv)}">Download CSV</a>' if chart.csv else ""
+    name = "Download the rows behind it (CSV)"
+    link = f'<a href="{escape(chart.csv)}">{name}</a>' if chart.csv else ""
     quiet = f'<span class="quiet"> of {escape(chart.title)}</span>'
     return (
         f"<details><summary>Show as table{quiet}</summary>{shortened}"
