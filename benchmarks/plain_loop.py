@@ -43,6 +43,7 @@ def build(months: list[str]) -> None:
         silver = lake.scan(tables.SILVER, month)
         for name, frame in {
             "daily_summary": transforms.daily_summary(silver),
+            "daily_brand_summary": transforms.daily_brand_summary(silver),
             "failure_rates": transforms.monthly_failure_rates(silver, month),
         }.items():
             publish(lake, clickhouse, name, month, frame, origin)

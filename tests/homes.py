@@ -36,10 +36,11 @@ COMMAND = Path(sys.executable).with_name("lakehouse")
 
 LAKE_TABLES = (
     *(tables.BRONZE, tables.REJECTS, tables.SILVER, tables.DAILY_SUMMARY),
-    *(tables.FAILURE_RATES, tables.PERIOD_FAILURE_RATES, tables.YEARLY_SUMMARY),
+    *(tables.DAILY_BRAND_SUMMARY, tables.FAILURE_RATES),
+    *(tables.PERIOD_FAILURE_RATES, tables.YEARLY_SUMMARY),
 )
 SERVICES = ("clickhouse", "gcs", "bigquery", "postgres")
-PUBLISHED = ("daily_summary", "failure_rates", "yearly_summary")
+PUBLISHED = ("daily_summary", "daily_brand_summary", "failure_rates", "yearly_summary")
 
 
 WITHOUT = "bigquery" if bigquery.available(Settings()) else ""

@@ -120,17 +120,22 @@ def test_the_first_day(home: Home) -> None:
 
 
 def test_the_brands_of_2013_by_the_original_rule(home: Home) -> None:
-    rows = home.query(
+    of_the_year = home.query(
         "SELECT brand, drive_days, drive_failures FROM drives.yearly_summary WHERE year = 2013"
     )
+    of_its_days = home.query(
+        "SELECT brand, sum(drive_count), sum(drive_failures) FROM drives.daily_brand_summary"
+        " WHERE toYear(date) = 2013 GROUP BY brand"
+    )
 
-    assert {row["brand"]: (row["drive_days"], row["drive_failures"]) for row in rows} == {
-        "Others": (362_667, 13),
-        "Seagate": (244_867, 72),
-        "Western Digital": (38_228, 7),
-        "HGST": (1_327, 1),
-        "Toshiba": (1_250, 0),
-    }
+    for rows in (of_the_year, of_its_days):
+        assert {brand: counts for brand, *counts in (row.values() for row in rows)} == {
+            "Others": [362_667, 13],
+            "Seagate": [244_867, 72],
+            "Western Digital": [38_228, 7],
+            "HGST": [1_327, 1],
+            "Toshiba": [1_250, 0],
+        }
 
 
 def test_the_failure_rate_that_backblaze_published_for_q1_2018(home: Home) -> None:

@@ -76,8 +76,8 @@ def test_nothing_differs(made: Home) -> None:
     examined = found["examined"]
     landed = (made.mirror / "f001.backblazeb2.com").rglob("*.zip")
     assert examined["landed files"] == {"files": 1, "bytes": next(landed).stat().st_size}
-    # Bronze, silver and two gold tables by month, two by year.
-    assert examined["files of Delta tables"]["files"] == 2 * 4 + 2
+    # Bronze, silver and three gold tables by month, two by year.
+    assert examined["files of Delta tables"]["files"] == 2 * 5 + 2
     assert examined["comparisons"]["files"] > 20
 
 

@@ -217,6 +217,24 @@ def daily_summary(
 
 
 @dg.asset(
+    key=["drives", "gold", "daily_brand_summary"],
+    deps=[silver_drive_days],
+    kinds=_GOLD,
+    **_MONTHLY,
+)
+@explained
+def daily_brand_summary(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
+) -> dg.MaterializeResult:
+    """Drives seen and drives failed of each brand on each day."""
+    month = context.partition_key
+    with lake.exclusive(tables.DAILY_BRAND_SUMMARY.name, month):
+        frame = transforms.daily_brand_summary(lake.scan(tables.SILVER, month))
+        source = source_version(context, silver_drive_days, [month])
+        return _replaced(context, lake, tables.DAILY_BRAND_SUMMARY, frame, source)
+
+
+@dg.asset(
     key=["drives", "gold", "failure_rates"],
     deps=[silver_drive_days],
     kinds=_GOLD,
@@ -275,6 +293,7 @@ published = [
     build_published(gold, tables.PUBLICATIONS[gold.key.path[-1]], **shared)
     for gold, shared in (
         (daily_summary, _MONTHLY),
+        (daily_brand_summary, _MONTHLY),
         (failure_rates, _MONTHLY),
         (period_failure_rates, _YEARLY),
         (yearly_summary, _YEARLY),
@@ -286,6 +305,7 @@ assets = [
     bronze_drive_days,
     silver_drive_days,
     daily_summary,
+    daily_brand_summary,
     failure_rates,
     period_failure_rates,
     yearly_summary,

@@ -169,6 +169,10 @@ CHECKS: dict[str, Sequence[Check]] = {
         contract_check(tables.DAILY_SUMMARY),
         _adds_up_to_silver(tables.DAILY_SUMMARY, "drive_count"),
     ],
+    "drives/gold/daily_brand_summary": [
+        contract_check(tables.DAILY_BRAND_SUMMARY),
+        _adds_up_to_silver(tables.DAILY_BRAND_SUMMARY, "drive_count"),
+    ],
     "drives/gold/failure_rates": [
         contract_check(tables.FAILURE_RATES),
         _adds_up_to_silver(tables.FAILURE_RATES, "drive_days"),

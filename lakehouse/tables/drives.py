@@ -14,6 +14,7 @@ BRONZE = LakeTable("drives/bronze/drive_days", drives.BRONZE)
 REJECTS = rejects_table("drives/rejects")
 SILVER = LakeTable("drives/silver/drive_days", drives.SILVER)
 DAILY_SUMMARY = LakeTable("drives/gold/daily_summary", drives.DAILY_SUMMARY)
+DAILY_BRAND_SUMMARY = LakeTable("drives/gold/daily_brand_summary", drives.DAILY_BRAND_SUMMARY)
 FAILURE_RATES = LakeTable("drives/gold/failure_rates", drives.FAILURE_RATES)
 PERIOD_FAILURE_RATES = LakeTable(
     "drives/gold/period_failure_rates", drives.PERIOD_FAILURE_RATES, partition_by="year"
@@ -27,6 +28,19 @@ CH_DAILY_SUMMARY = Table(
     order_by=("date",),
     partition_by="toYYYYMM(date)",
     comment="Drives seen and drives failed on each day.",
+)
+CH_DAILY_BRAND_SUMMARY = Table(
+    database="drives",
+    name="daily_brand_summary",
+    columns={
+        "date": "Date",
+        "brand": "LowCardinality(String)",
+        "drive_count": "UInt64",
+        "drive_failures": "UInt64",
+    },
+    order_by=("date", "brand"),
+    partition_by="toYYYYMM(date)",
+    comment="Drives seen and drives failed of each brand on each day.",
 )
 CH_FAILURE_RATES = Table(
     database="drives",
@@ -86,6 +100,7 @@ def _year(year: str) -> list[Part]:
 
 PUBLICATIONS = {
     "daily_summary": Publication(DAILY_SUMMARY, CH_DAILY_SUMMARY, _month),
+    "daily_brand_summary": Publication(DAILY_BRAND_SUMMARY, CH_DAILY_BRAND_SUMMARY, _month),
     "failure_rates": Publication(FAILURE_RATES, CH_FAILURE_RATES, _month_rates),
     "period_failure_rates": Publication(PERIOD_FAILURE_RATES, CH_FAILURE_RATES, _period_rates),
     "yearly_summary": Publication(YEARLY_SUMMARY, CH_YEARLY_SUMMARY, _year),

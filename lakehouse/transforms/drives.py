@@ -84,6 +84,16 @@ DAILY_SUMMARY = pl.Schema(
     {"date": pl.Date, "drive_count": pl.Int64, "drive_failures": pl.Int64, "month": pl.String}
 )
 
+DAILY_BRAND_SUMMARY = pl.Schema(
+    {
+        "date": pl.Date,
+        "brand": pl.String,
+        "drive_count": pl.Int64,
+        "drive_failures": pl.Int64,
+        "month": pl.String,
+    }
+)
+
 _RATES: dict[str, ColumnType] = {
     "period": pl.String,
     "period_start": pl.Date,
@@ -332,13 +342,22 @@ def brand(model: str) -> str:
 
 def daily_summary(silver: pl.LazyFrame) -> pl.DataFrame:
     """Drives seen and drives failed, for each day; as `DAILY_SUMMARY` without month."""
+    return _counted(silver, "date")
+
+
+def daily_brand_summary(silver: pl.LazyFrame) -> pl.DataFrame:
+    """The same for each day and brand; as `DAILY_BRAND_SUMMARY` without month."""
+    return _counted(silver, "date", "brand")
+
+
+def _counted(silver: pl.LazyFrame, *by: str) -> pl.DataFrame:
     return (
-        silver.group_by("date")
+        silver.group_by(by)
         .agg(
             pl.len().cast(pl.Int64).alias("drive_count"),
             pl.col("failure").sum().alias("drive_failures"),
         )
-        .sort("date")
+        .sort(by)
         .collect(engine="streaming")
     )
 

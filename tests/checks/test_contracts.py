@@ -57,6 +57,13 @@ GOOD: dict[str, dict[str, Any]] = {
         "drive_failures": 5,
         "month": "2018-01",
     },
+    tables.DAILY_BRAND_SUMMARY.name: {
+        "date": A_DAY,
+        "brand": "Seagate",
+        "drive_count": 5,
+        "drive_failures": 5,
+        "month": "2018-01",
+    },
     tables.FAILURE_RATES.name: RATES | {"month": "2018-01"},
     tables.PERIOD_FAILURE_RATES.name: RATES | {"period": "quarter", "year": 2018},
     tables.YEARLY_SUMMARY.name: {
@@ -68,7 +75,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
 }
 GOLD = [
-    *(tables.DAILY_SUMMARY, tables.FAILURE_RATES),
+    *(tables.DAILY_SUMMARY, tables.DAILY_BRAND_SUMMARY, tables.FAILURE_RATES),
     *(tables.PERIOD_FAILURE_RATES, tables.YEARLY_SUMMARY),
 ]
 
@@ -145,6 +152,12 @@ def test_no_rows_keep_the_contract(table):
         (tables.FAILURE_RATES, {"afr_high": 117.0}, "FailureRates breaks interval_holds_the_rate"),
         (tables.FAILURE_RATES, {"afr": float("nan")}, "breaks interval_holds_the_rate"),
         (tables.PERIOD_FAILURE_RATES, {"afr": -0.1, "afr_low": -0.2}, "afr breaks"),
+        (tables.DAILY_BRAND_SUMMARY, {"brand": "Hitachi"}, "'Others']) (Hitachi)"),
+        (
+            tables.DAILY_BRAND_SUMMARY,
+            {"drive_failures": 6},
+            "DailyBrandSummary breaks failures_are_drives",
+        ),
         (tables.YEARLY_SUMMARY, {"brand": "Hitachi"}, "'Others']) (Hitachi)"),
         (
             tables.YEARLY_SUMMARY,
@@ -171,6 +184,10 @@ def test_one_bad_row_among_good_ones_is_counted_and_shown(table, bad, says):
             "date and serial_number breaks uniqueness (date 2018-01-31, serial_number Z1)",
         ),
         (tables.DAILY_SUMMARY, "date breaks field_uniqueness (2018-01-31)"),
+        (
+            tables.DAILY_BRAND_SUMMARY,
+            "date and brand breaks uniqueness (date 2018-01-31, brand Seagate)",
+        ),
         (tables.FAILURE_RATES, "period and period_start and model breaks uniqueness (period month"),
         (tables.YEARLY_SUMMARY, "brand breaks field_uniqueness (Seagate)"),
     ],

@@ -67,7 +67,10 @@ def _steps(dataset: str, layer: str, *tables: str) -> tuple[str, ...]:
     return tuple(f"{dataset}__{layer}__{table}" for table in tables)
 
 
-_DRIVES_GOLD = ("daily_summary", "failure_rates", "period_failure_rates", "yearly_summary")
+_DRIVES_GOLD = (
+    *("daily_summary", "daily_brand_summary", "failure_rates"),
+    *("period_failure_rates", "yearly_summary"),
+)
 _TAXI_GOLD = ("green_daily", "green_hourly", "green_zones", "green_payments")
 
 DRIVES = Subject(

@@ -14,6 +14,7 @@ from scipy.stats import chi2
 from lakehouse.samples.drives import header as header_of_era
 from lakehouse.transforms.drives import (
     BRONZE,
+    DAILY_BRAND_SUMMARY,
     DAILY_SUMMARY,
     FAILURE_RATES,
     SILVER,
@@ -23,6 +24,7 @@ from lakehouse.transforms.drives import (
     brand,
     clean,
     column_type,
+    daily_brand_summary,
     daily_summary,
     maker,
     monthly_failure_rates,
@@ -313,6 +315,23 @@ def test_a_day_counts_its_drives_and_its_failures():
     assert summary.schema == columns_of(DAILY_SUMMARY, without="month")
 
 
+def test_a_day_counts_the_drives_and_failures_of_each_brand():
+    days = pl.concat(
+        [
+            fleet("ST4000DM000", date(2018, 1, 1), days=2, drives=3, failures=1),
+            fleet("WUH721816ALE6L4", date(2018, 1, 2), days=1, drives=2),
+        ]
+    )
+    summary = daily_brand_summary(days.lazy())
+    assert summary.select("date", "brand", "drive_count").rows() == [
+        (date(2018, 1, 1), "Seagate", 3),
+        (date(2018, 1, 2), "Others", 2),
+        (date(2018, 1, 2), "Seagate", 3),
+    ]
+    assert summary["drive_failures"].sum() == 1
+    assert summary.schema == columns_of(DAILY_BRAND_SUMMARY, without="month")
+
+
 def test_a_month_counts_the_drives_of_its_last_day():
     days = pl.concat(
         [
@@ -410,6 +429,7 @@ def test_of_nothing_there_is_nothing():
     rates = monthly_failure_rates(empty, "2018-01")
     for found, table, key in (
         (daily_summary(empty), DAILY_SUMMARY, "month"),
+        (daily_brand_summary(empty), DAILY_BRAND_SUMMARY, "month"),
         (rates, FAILURE_RATES, "month"),
         (period_failure_rates(rates), FAILURE_RATES, "month"),
         (yearly_summary(empty), YEARLY_SUMMARY, "year"),

@@ -5,6 +5,7 @@ import polars as pl
 
 _FIRST_MONTH = "2013-04"
 _MONTH = r"^\d{4}-\d{2}$"
+_BRANDS = ["Crucial", "Dell BOSS", "HGST", "Seagate", "Toshiba", "Western Digital", "Others"]
 
 
 class BronzeDriveDays(pa.DataFrameModel):
@@ -52,6 +53,18 @@ class DailySummary(pa.DataFrameModel):
         return data.lazyframe.select(pl.col("drive_failures") <= pl.col("drive_count"))
 
 
+class DailyBrandSummary(DailySummary):
+    """Drives and failures of each brand on each day."""
+
+    date: pl.Date
+    brand: str = pa.Field(isin=_BRANDS)
+
+    class Config:
+        """A brand stands once on a day."""
+
+        unique = ["date", "brand"]  # noqa: RUF012
+
+
 class FailureRates(pa.DataFrameModel):
     """Annualized failure rates in per cent, of each model over a period."""
 
@@ -84,10 +97,7 @@ class YearlySummary(pa.DataFrameModel):
     """Drives, drive days and failures of each brand in a year."""
 
     year: pl.Int32 = pa.Field(ge=2013)
-    brand: str = pa.Field(
-        isin=["Crucial", "Dell BOSS", "HGST", "Seagate", "Toshiba", "Western Digital", "Others"],
-        unique=True,
-    )
+    brand: str = pa.Field(isin=_BRANDS, unique=True)
     drive_count: pl.Int64 = pa.Field(ge=1)
     drive_days: pl.Int64 = pa.Field(ge=1)
     drive_failures: pl.Int64 = pa.Field(ge=0)
@@ -97,6 +107,7 @@ CONTRACTS = {
     "drives/bronze/drive_days": BronzeDriveDays,
     "drives/silver/drive_days": SilverDriveDays,
     "drives/gold/daily_summary": DailySummary,
+    "drives/gold/daily_brand_summary": DailyBrandSummary,
     "drives/gold/failure_rates": FailureRates,
     "drives/gold/period_failure_rates": FailureRates,
     "drives/gold/yearly_summary": YearlySummary,
