@@ -129,6 +129,10 @@ class _DaysPage(_Page):
         return self
 
 
+class _BrandPage(_DaysPage):
+    brand: _Name | None = Field(None, description="Only this brand.", examples=["Seagate"])
+
+
 class _YearsPage(_Page):
     first: _Year | None = Field(
         None, alias="from", description="First year, or a day in it.", examples=[2018, "2018-01-01"]
@@ -152,7 +156,7 @@ def _require_order(first: date | int | None, last: date | int | None) -> None:
         raise ValueError(f"from {first} lies after to {last}")
 
 
-class _RatesPage(_DaysPage):
+class _RatesPage(_BrandPage):
     period: Period = Field("quarter", description="Over what the rates are.", examples=["year"])
     model: _Name | None = Field(None, description="Only this model.", examples=["ST4000DM000"])
     maker: _Name | None = Field(None, description="Only this maker.", examples=["Seagate"])
@@ -235,12 +239,12 @@ def build_router(answers: Answers, readings: Readings, health: Health) -> APIRou
 
 def _add_drives(router: APIRouter, answers: Answers, readings: Readings) -> None:
     @router.get("/daily_summary", tags=["drives"], **_answers(DriveDay))
-    async def daily_summary(request: Request, asked: Annotated[_DaysPage, Query()]) -> Response:
+    async def daily_summary(request: Request, asked: Annotated[_BrandPage, Query()]) -> Response:
         """Drives seen and drives failed, a row a day, in order."""
         return await answers.of_dataset(
             request,
             "drives",
-            lambda: readings.daily_summary(asked.first, asked.last, **asked.rows),
+            lambda: readings.daily_summary(asked.first, asked.last, asked.brand, **asked.rows),
             _columns(DriveDay),
             limit=asked.limit,
             output=asked.output,
@@ -275,6 +279,7 @@ def _add_drives(router: APIRouter, answers: Answers, readings: Readings) -> None
                 asked.first,
                 asked.last,
                 model=asked.model,
+                brand=asked.brand,
                 maker=asked.maker,
                 min_drive_days=asked.min_drive_days,
                 **asked.rows,

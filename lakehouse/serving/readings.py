@@ -14,6 +14,7 @@ from lakehouse.errors import LakehouseError, UsageError
 from lakehouse.resources.clickhouse import ClickHouse
 from lakehouse.services.clickhouse import ClickHouseService
 from lakehouse.settings import Settings
+from lakehouse.transforms.drives import brand as brand_of
 
 Row = dict[str, Any]
 """A row: column name to value (date, int, float, str or None)."""
@@ -28,7 +29,10 @@ FIRST_DATE, LAST_DATE = date(1970, 1, 1), date(2149, 6, 6)
 """The first and the last day that ClickHouse's dates reach."""
 
 TABLES = {
-    "drives": ("drives.daily_summary", "drives.failure_rates", "drives.yearly_summary"),
+    "drives": (
+        *("drives.daily_summary", "drives.daily_brand_summary"),
+        *("drives.failure_rates", "drives.yearly_summary"),
+    ),
     "taxi": ("taxi.daily", "taxi.hourly", "taxi.zones", "taxi.payments"),
     "retail": (
         *("marts.Fact_Sales", "marts.Fact_Sale_Returns", "marts.Dim_Product", "marts.Dim_Country"),
@@ -48,6 +52,14 @@ _DAILY_SUMMARY = """
 SELECT date, drive_count, drive_failures
 FROM drives.daily_summary
 WHERE date BETWEEN {first:Date} AND {last:Date}
+ORDER BY date
+LIMIT {limit:UInt32} OFFSET {offset:UInt32}
+"""
+
+_DAILY_BRAND = """
+SELECT date, drive_count, drive_failures
+FROM drives.daily_brand_summary
+WHERE date BETWEEN {first:Date} AND {last:Date} AND brand = {brand:String}
 ORDER BY date
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}
 """
@@ -81,18 +93,14 @@ WHERE period = {period:String}
     AND period_start BETWEEN dateTrunc({period:String}, {first:Date}) AND {last:Date}
     AND ({model:String} IN ('', model))
     AND ({maker:String} IN ('', maker))
+    AND ({brand:String} = '' OR has({models:Array(String)}, model))
     AND drive_days >= {min_drive_days:UInt64}
 ORDER BY period_start, model
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}
 """
 
 _BRANDS = "SELECT DISTINCT brand FROM drives.yearly_summary ORDER BY brand LIMIT 1000"
-_MAKERS = "SELECT DISTINCT maker FROM drives.failure_rates ORDER BY maker LIMIT 1000"
-_MODELS = """
-SELECT DISTINCT model FROM drives.failure_rates
-WHERE {maker:String} IN ('', maker)
-ORDER BY model LIMIT {limit:UInt32}
-"""
+_MODELS = "SELECT DISTINCT model FROM drives.failure_rates ORDER BY model LIMIT 10000"
 
 _DAYS = """
 SELECT service, date, trips, passengers, distance_miles, fare, tips, revenue, tip_share
@@ -306,12 +314,18 @@ class Readings:
         self,
         first: date | None = None,
         last: date | None = None,
+        brand: str | None = None,
         *,
         limit: int = MAX_ROWS,
         offset: int = 0,
     ) -> list[Row]:
-        """A row for each day, in order: date, drive_count, drive_failures."""
-        return self._rows(_DAILY_SUMMARY, **_dates(first, last), **_page(limit, offset))
+        """A row for each day, in order: date, drive_count, drive_failures; of all or one brand."""
+        return self._rows(
+            _DAILY_BRAND if brand else _DAILY_SUMMARY,
+            brand=brand or "",
+            **_dates(first, last),
+            **_page(limit, offset),
+        )
 
     def yearly_summary(
         self,
@@ -350,6 +364,7 @@ class Readings:
         last: date | None = None,
         *,
         model: str | None = None,
+        brand: str | None = None,
         maker: str | None = None,
         min_drive_days: int = 0,
         limit: int = MAX_ROWS,
@@ -366,6 +381,8 @@ class Readings:
             _FAILURE_RATES,
             period=period,
             model=model or "",
+            brand=brand or "",
+            models=self.models(brand) if brand else [],
             maker=maker or "",
             min_drive_days=min_drive_days,
             **_dates(first, last),
@@ -376,14 +393,10 @@ class Readings:
         """The brands of the yearly summary, in order."""
         return [row["brand"] for row in self._rows(_BRANDS)]
 
-    def makers(self) -> list[str]:
-        """The makers of the failure rates, in order."""
-        return [row["maker"] for row in self._rows(_MAKERS)]
-
-    def models(self, maker: str | None = None) -> list[str]:
-        """The models of the failure rates, in order."""
-        rows = self._rows(_MODELS, maker=maker or "", limit=MAX_ROWS)
-        return [row["model"] for row in rows]
+    def models(self, brand: str | None = None) -> list[str]:
+        """The models of the failure rates, in order; of all or one brand, as their names tell."""
+        models = [row["model"] for row in self._rows(_MODELS)]
+        return [model for model in models if brand in (None, brand_of(model))]
 
     # Taxi trips
 

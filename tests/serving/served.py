@@ -16,6 +16,12 @@ from lakehouse.settings import Settings
 from lakehouse.tables import drives, taxi
 
 DAYS = [date(2018, 1, 30) + timedelta(days=n) for n in range(4)]
+BRAND_DAYS = [
+    (DAYS[0], "Seagate", 60, 0),
+    (DAYS[0], "HGST", 40, 0),
+    (DAYS[1], "Seagate", 60, 1),
+    (DAYS[1], "HGST", 41, 0),
+]
 YEARS = [
     (2018, "Seagate", 60, 6000, 3),
     (2018, "HGST", 40, 4000, 1),
@@ -92,6 +98,10 @@ def fill_drives(settings: Settings) -> None:
     for month in (2, 1):
         rows = days.filter(pl.col("date").dt.month() == month)
         clickhouse.replace_partition(drives.CH_DAILY_SUMMARY, (201800 + month,), rows, "test")
+    rows = pl.DataFrame(
+        BRAND_DAYS, schema=list(drives.CH_DAILY_BRAND_SUMMARY.columns), orient="row"
+    )
+    clickhouse.replace_partition(drives.CH_DAILY_BRAND_SUMMARY, (201801,), rows, "test")
     for year in (2019, 2018):
         rows = pl.DataFrame(
             [row for row in YEARS if row[0] == year],

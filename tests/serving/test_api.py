@@ -61,6 +61,14 @@ def test_days_are_asked_for_from_the_first_to_the_last_of_them(api: httpx.Client
     assert [row["date"] for row in found] == ["2018-01-31", "2018-02-01"]
 
 
+def test_days_of_a_brand_have_the_shape_of_the_original(api: httpx.Client) -> None:
+    assert rows(api, "/api/daily_summary?brand=Seagate&from=2018-01-31") == [
+        {"date": "2018-01-31", "drive_count": 60, "drive_failures": 1}
+    ]
+    assert len(rows(api, "/api/daily_summary?brand=HGST")) == 2
+    assert rows(api, "/api/daily_summary?brand=Nobody") == []
+
+
 def test_a_year_is_one_row_as_in_the_original(api: httpx.Client) -> None:
     assert rows(api, "/api/yearly_summary") == [
         {"year": 2018, "drive_count": 100, "drive_days": 10000, "drive_failures": 4},
@@ -113,7 +121,8 @@ def test_failure_rates_are_of_one_period_and_in_order(api: httpx.Client) -> None
 
 
 @pytest.mark.parametrize(
-    "query", ["maker=Seagate", "model=ST4000DM000", "min_drive_days=5000", "period=year"]
+    "query",
+    ["brand=Seagate", "maker=Seagate", "model=ST4000DM000", "min_drive_days=5000", "period=year"],
 )
 def test_failure_rates_can_be_filtered(api: httpx.Client, query: str) -> None:
     found = rows(api, f"/api/failure_rates?{query}")
@@ -358,7 +367,9 @@ def test_a_parameter_that_cannot_be_used_is_one_sentence(
 def test_sql_in_a_parameter_is_a_name_that_nothing_has(api: httpx.Client, value: str) -> None:
     before = rows(api, "/api/yearly_summary")
     for path, name in (
+        ("daily_summary", "brand"),
         ("yearly_summary", "brand"),
+        ("failure_rates", "brand"),
         ("failure_rates", "model"),
         ("failure_rates", "maker"),
         ("taxi/zones", "borough"),

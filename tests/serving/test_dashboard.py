@@ -304,6 +304,24 @@ def test_a_day_can_be_typed_digit_by_digit(visitor: Visitor) -> None:
     assert visitor.query == ""  # no year before 2018 was ever asked for
 
 
+def test_a_brand_filters_all_that_drives_shows(visitor: Visitor, query: Any) -> None:
+    days = query(
+        "SELECT date, drive_count, drive_failures FROM drives.daily_brand_summary"
+        " WHERE brand = 'Toshiba' ORDER BY date"
+    )
+    visitor.open("/drives?brand=Toshiba&period=month")
+    assert visitor.series("Drives and failures a day") == {
+        "Drives": [count for _, count, _ in days],
+        "Failures": [failures for _, _, failures in days],
+    }
+    assert visitor.tiles()["Drive days"] == f"{sum(count for _, count, _ in days):,}"
+    assert list(visitor.series("Failures by brand and year")) == ["Toshiba"]
+    models = visitor.labels("Failure rate by model")
+    assert models
+    assert all(model.startswith("TOSHIBA") for model in models)
+    assert visitor.page.get_by_label("Model of the failure rates").count() == 1
+
+
 def test_a_model_is_shown_over_time(visitor: Visitor, query: Any) -> None:
     ((model,),) = query(
         "SELECT model FROM drives.failure_rates WHERE period = 'month'"
@@ -343,7 +361,7 @@ def test_a_page_recovers_once_clickhouse_is_back(dashboard: Dashboard, visitor: 
     before = visitor.series("Drives and failures a day")
     service.stop()
     try:
-        visitor.page.get_by_label("Brand", exact=True).select_option("HGST")
+        visitor.page.get_by_label("Failure rates over a").select_option("month")
         alert = visitor.page.get_by_role("alert")
         assert "does not answer" in alert.inner_text()
         assert "Traceback" not in visitor.text

@@ -44,19 +44,19 @@ def _read(readings: Readings, values: Mapping[str, str]) -> Content | None:
     brands, models = readings.brands(), readings.models()
     brand, model = chosen(values, "brand", brands), chosen(values, "model", models)
     period = cast("Period", chosen(values, "period", _PERIODS) or _DEFAULT_PERIOD)
-    daily = all_rows(readings.daily_summary, *days)
+    daily = all_rows(readings.daily_summary, *days, brand)
     if not (daily or readings.daily_summary(limit=1)):
         return None
     parts = [
-        *_daily(daily, days),
+        *_daily(daily, days, brand),
         *_yearly(readings, days, brand),
-        *_rates(readings, period, days, model),
+        *_rates(readings, period, days, brand, model),
     ]
     return Content(
         filters=[
             *(FROM, TO),
             Filter("brand", "Brand", choices("All brands", brands)),
-            Filter("model", "Model", choices("All models", models)),
+            Filter("model", "Model of the failure rates", choices("All models", models)),
             Filter(
                 "period",
                 "Failure rates over a",
@@ -83,12 +83,12 @@ def _tiles(daily: list[Row]) -> list[Tile]:
     ]
 
 
-def _daily(daily: list[Row], days: Range) -> list[Chart]:
+def _daily(daily: list[Row], days: Range, brand: str | None) -> list[Chart]:
     if not daily:
         return []
     chart = lines(
         "Drives and failures a day",
-        "Drives seen on each day, and those of them that failed.",
+        f"Of {brand or 'all brands'}: drives seen on each day, and those of them that failed.",
         [str(row["date"]) for row in daily],
         [
             Series("Drives", [row["drive_count"] for row in daily]),
@@ -97,7 +97,7 @@ def _daily(daily: list[Row], days: Range) -> list[Chart]:
         along="Day",
         axes=["Drives", "Failures"],
     )
-    return [chart.at("daily_summary", **days.query)]
+    return [chart.at("daily_summary", brand=brand, **days.query)]
 
 
 def _yearly(readings: Readings, days: Range, brand: str | None) -> list[Chart]:
@@ -149,26 +149,31 @@ def _by_year(yearly: list[Row], years: Sequence[int], brand: str | None) -> Char
     )
 
 
-def _rates(readings: Readings, period: Period, days: Range, model: str | None) -> list[Chart]:
-    rates = all_rows(readings.failure_rates, period, *days, model=model)
+def _rates(
+    readings: Readings, period: Period, days: Range, brand: str | None, model: str | None
+) -> list[Chart]:
+    rates = all_rows(readings.failure_rates, period, *days, brand=brand, model=model)
     if not rates:
         return []
+    asked: dict[str, object] = {"period": period, "brand": brand}
     if model:
-        asked = {"period": period, "model": model} | days.query
+        asked |= {"model": model, **days.query}
         return [_rates_of_model(rates, period, model).at("failure_rates", **asked)]
     newest = rates[-1]["period_start"]
     of_newest = [row for row in rates if row["period_start"] == newest]
-    asked = {"period": period, "from": newest, "to": newest}
-    return [_rates_by_model(of_newest, period, newest).at("failure_rates", **asked)]
+    asked |= {"from": newest, "to": newest}
+    chart = _rates_by_model(of_newest, period, newest, brand)
+    return [chart.at("failure_rates", **asked)]
 
 
-def _rates_by_model(rates: list[Row], period: Period, newest: date) -> Chart:
+def _rates_by_model(rates: list[Row], period: Period, newest: date, brand: str | None) -> Chart:
     most = sorted(rates, key=lambda row: -row["drive_days"])[:_MODELS_SHOWN]
     most.sort(key=lambda row: -row["afr"])
+    model = f"{brand} model" if brand else "model"
     which = (
-        "each model"
+        f"each {model}"
         if len(most) == len(rates)
-        else f"the {len(most)} models with the most drive days"
+        else f"the {len(most)} {model}s with the most drive days"
     )
     return intervals(
         "Failure rate by model",
