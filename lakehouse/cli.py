@@ -226,7 +226,10 @@ def serve(
             " Ctrl-C ends it."
         )
         if settings.demo.is_dir():
-            _say(f"The demo's tables are shown by LAKEHOUSE_HOME={settings.demo} lakehouse serve.")
+            _say(
+                "The demo has a home of its own: after Ctrl-C, lakehouse down &&"
+                f" LAKEHOUSE_HOME={settings.demo} lakehouse serve"
+            )
 
     serve_all(settings, started)
 

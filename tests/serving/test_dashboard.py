@@ -99,7 +99,7 @@ def query(dashboard: Dashboard) -> Callable[[str], list[tuple[Any, ...]]]:
 def test_an_empty_lake_says_how_to_fill_it(dashboard: Dashboard, path: str) -> None:
     assert "Nothing is built yet" in dashboard.while_empty[path]
     assert "lakehouse backfill" in dashboard.while_empty[path]
-    see = f"LAKEHOUSE_HOME={dashboard.home.settings.demo} lakehouse serve"
+    see = f"lakehouse down && LAKEHOUSE_HOME={dashboard.home.settings.demo} lakehouse serve"
     assert see in dashboard.while_empty[path]
 
 

@@ -77,7 +77,7 @@ def _tiles(daily: list[Row]) -> list[Tile]:
     newest = daily[-1]
     return [
         Tile("Drives", number(newest["drive_count"]), f"on {newest['date']}"),
-        Tile("Failures", number(failures), f"{number(failures / len(daily), 1)} a day"),
+        Tile("Failures", number(failures), f"{number(failures / len(daily), 2)} a day"),
         Tile("Drive days", number(drive_days), "days that drives were seen, added up"),
         Tile("Annualized failure rate", f"{number(rate, 2)} %", "failures a year per 100 drives"),
     ]

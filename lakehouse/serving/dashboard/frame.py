@@ -142,8 +142,13 @@ class _View:
             "Nothing is built yet", f"Build some months: {command}, then load this page again."
         ):
             if self._demo.is_dir():
-                see = f"<code>LAKEHOUSE_HOME={escape(str(self._demo))} lakehouse serve</code>"
-                _html(f"The demo has a home of its own: {see} shows its tables.", "p")
+                # Both homes' ClickHouse has the same port.
+                see = f"lakehouse down && LAKEHOUSE_HOME={self._demo} lakehouse serve"
+                _html(
+                    "The demo has a home of its own. To see its tables, stop this server, then:"
+                    f" <code>{escape(see)}</code>",
+                    "p",
+                )
 
     def _draw_error(self, error: LakehouseError) -> None:
         with (
