@@ -62,6 +62,8 @@ def test_the_steps_of_a_heat_map_hold_every_cell() -> None:
     assert "lt" not in pieces[-1]
     assert all(a["lt"] == b["gte"] for a, b in pairwise(pieces))
     assert chart.summary.endswith("Most on Monday at 01:00: 250.")
+    (narrow,) = chart.options["media"]
+    assert narrow["option"]["visualMap"] == {"showLabel": False, "text": ["255", "3"]}
 
 
 def test_names_from_the_data_stay_text() -> None:

@@ -32,7 +32,9 @@ _MANY = 800
 _GAP = timedelta(days=32)
 _BELOW_LEGEND = 64
 _ROW_HEIGHT = 28
-_LABEL_WIDTHS = ((420, 110), (700, 170))
+_NARROW = 420
+"""Charts of at most so many pixels have room for less."""
+_LABEL_WIDTHS = ((_NARROW, 110), (700, 170))
 """Of charts at most so wide, how wide the names of their rows may be; in pixels."""
 _LABEL_WIDTH = 300
 
@@ -236,7 +238,15 @@ def heat_map(
         }
         for place, colour in enumerate(_HEAT)
     ]
+    ends = [count(least + len(_HEAT) * step), count(least)]
     options: Options = _base() | {
+        # The names of all steps need more room than there is; those of both ends do not.
+        "media": [
+            {
+                "query": {"maxWidth": _NARROW},
+                "option": {"visualMap": {"showLabel": False, "text": ends}},
+            }
+        ],
         "tooltip": _tooltip(None)
         | {
             "trigger": "item",
