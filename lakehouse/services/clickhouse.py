@@ -79,8 +79,9 @@ _USERS = """\
 class ClickHouseService(LocalService):
     """ClickHouse on `settings.clickhouse_port`.
 
-    Run from libchdb, ClickHouse does not confine the scalar function `file('/path')`: a reader can
-    use it to read any file of the user who started the server. Hence loopback only.
+    Run from libchdb, ClickHouse does not confine the scalar function `file('/path')`, with which a
+    reader can read any file that the process can. So `chdb_server` has the kernel leave it no more
+    than its data.
     """
 
     name = "clickhouse"
@@ -108,7 +109,8 @@ class ClickHouseService(LocalService):
             environment = ["env", "CLICKHOUSE_WATCHDOG_ENABLE=0"]
             return [*environment, program, "server", f"--config-file={config}"]
         library = chdb_library(self.settings.cache)
-        return [sys.executable, "-m", "lakehouse.services.chdb_server", str(library), str(config)]
+        paths = map(str, (library, config, users, self.data))
+        return [sys.executable, "-m", "lakehouse.services.chdb_server", *paths]
 
     def address(self, port: int) -> str:
         """The HTTP address of the server."""

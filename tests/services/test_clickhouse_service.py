@@ -204,7 +204,8 @@ def test_a_clickhouse_program_on_the_path_is_preferred(
     program.parent.mkdir()
     program.write_text(
         f'#!/bin/sh\necho "$@" > {called}\n'
-        f'exec {sys.executable} -m lakehouse.services.chdb_server {library} "${{2#*=}}"\n'
+        f'exec {sys.executable} -m lakehouse.services.chdb_server {library} "${{2#*=}}" '
+        f"{service.folder / 'users.xml'} {service.data}\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")

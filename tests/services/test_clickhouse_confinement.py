@@ -1,0 +1,172 @@
+"""What the accounts of the local ClickHouse do not get at: files and connections."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from lakehouse.services import landlock
+from lakehouse.services.clickhouse import ClickHouseService
+from lakehouse.settings import Settings
+
+needs_landlock = pytest.mark.skipif(
+    not landlock.available(), reason="this kernel has no Landlock, or an old one"
+)
+
+
+@pytest.fixture
+def service(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[ClickHouseService]:
+    service = ClickHouseService(Settings(home=tmp_path / "home", clickhouse_port=free_port()))
+    yield service
+    service.stop()
+
+
+def connect(service: ClickHouseService, user: str) -> Any:
+    return clickhouse_connect.get_client(dsn=service.status().address, username=user)
+
+
+def refusal(service: ClickHouseService, user: str, sql: str) -> str:
+    with pytest.raises(DatabaseError) as error:
+        connect(service, user).command(sql)
+    return str(error.value)
+
+
+@pytest.fixture
+def planted(clickhouse_service: ClickHouseService) -> Iterator[dict[str, Path]]:
+    """Files of the lakehouse, and a link in the server's own folder that leads to one."""
+    home, data = clickhouse_service.settings.state, clickhouse_service.data
+    landed, link = home / "lake" / "table.parquet", data / "way_out"
+    landed.parent.mkdir(exist_ok=True)
+    landed.write_text("ours")
+    link.symlink_to(landed)
+    library = next(clickhouse_service.settings.cache.rglob("libchdb.so"))
+    yield {"home": home, "data": data, "library": library}
+    link.unlink()
+
+
+@needs_landlock
+@pytest.mark.parametrize("user", ["reader", "default"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "/proc/self/root/etc/passwd",
+        "/proc/self/environ",
+        "/proc/self/cmdline",
+        "/proc/self/fd/1",
+        "{home}/lake/table.parquet",
+        "{data}/../config.xml",
+        "{data}/../users.xml",
+        "{data}/../server.log",
+        "{data}/way_out",
+        "{library}",
+    ],
+)
+def test_no_file_can_be_read(
+    clickhouse_service: ClickHouseService, planted: dict[str, Path], path: str, user: str
+) -> None:
+    said = refusal(clickhouse_service, user, f"SELECT file('{path.format(**planted)}')")
+    assert "Cannot open file" in said
+    assert "Permission denied" in said
+
+
+@needs_landlock
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO FUNCTION file('{path}', 'CSV') SELECT 1",
+        "SELECT 1 AS a FORMAT Protobuf SETTINGS output_format_schema = '{path}.proto'",
+        "CREATE DATABASE outside ENGINE = SQLite('{path}')",
+    ],
+)
+def test_no_file_can_be_made(
+    clickhouse_service: ClickHouseService, tmp_path: Path, sql: str
+) -> None:
+    refusal(clickhouse_service, "default", sql.format(path=tmp_path / "made"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_landlock
+def test_a_reader_makes_no_file_before_it_is_refused(
+    clickhouse_service: ClickHouseService, tmp_path: Path
+) -> None:
+    refusal(clickhouse_service, "reader", f"SELECT * FROM sqlite('{tmp_path / 'made'}', 't')")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(landlock._version() < 4, reason="Landlock of this kernel knows no connections")
+def test_no_connection_can_be_made(clickhouse_service: ClickHouseService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.settimeout(1)
+        address = f"http://127.0.0.1:{other.getsockname()[1]}/"
+        sql = f"SELECT * FROM url('{address}', 'LineAsString') SETTINGS http_max_tries = 1"
+        assert "Permission denied" in refusal(clickhouse_service, "default", sql)
+        with pytest.raises(TimeoutError):
+            other.accept()
+
+
+def test_tables_are_made_changed_and_kept(service: ClickHouseService) -> None:
+    service.start()
+    client = connect(service, "default")
+    for sql in (
+        "CREATE DATABASE drives",
+        "CREATE TABLE drives.t (n UInt8) ENGINE = MergeTree ORDER BY n PARTITION BY n % 2",
+        "INSERT INTO drives.t SELECT number FROM numbers(10)",
+        "CREATE TABLE drives.aside AS drives.t",
+        "INSERT INTO drives.aside SELECT number FROM numbers(100)",
+        "ALTER TABLE drives.t REPLACE PARTITION ID '1' FROM drives.aside",
+        "EXCHANGE TABLES drives.t AND drives.aside",
+        "ALTER TABLE drives.aside ADD COLUMN kind String DEFAULT 'old'",
+        "ALTER TABLE drives.aside DELETE WHERE n = 0 SETTINGS mutations_sync = 2",
+        "OPTIMIZE TABLE drives.aside FINAL",
+        "CREATE VIEW drives.seen AS SELECT n, kind FROM drives.aside",
+        "RENAME TABLE drives.t TO drives.other",
+        "DROP TABLE drives.other SYNC",
+        "SELECT number FROM numbers(1000000) ORDER BY rand() LIMIT 999990, 1"
+        " SETTINGS max_bytes_before_external_sort = 100000",
+    ):
+        client.command(sql)
+    service.stop()
+    service.start()
+    found = connect(service, "reader").query("SELECT count(), max(n), any(kind) FROM drives.seen")
+    assert found.result_rows == [(54, 99, "old")]
+
+
+def test_an_answer_in_protobuf_needs_no_file_elsewhere(
+    clickhouse_service: ClickHouseService,
+) -> None:
+    reader = connect(clickhouse_service, "reader")
+    assert reader.raw_query("SELECT 7 AS a", fmt="Protobuf") == b"\x02\x08\x07"
+
+
+def test_its_log_does_not_speak_of_what_it_must_do_without(service: ClickHouseService) -> None:
+    service.start()
+    connect(service, "reader").command("SELECT sum(number) FROM numbers_mt(1000000)")
+    said = service.log.read_text()
+    assert "Permission denied" not in said
+    assert ("Landlock" in said) is not landlock.available()
+
+
+def test_without_landlock_it_starts_and_says_what_that_means(
+    service: ClickHouseService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_on_an_old_kernel = (
+        "import runpy; from lakehouse.services import landlock; landlock._version = lambda: 1; "
+        "runpy.run_module('lakehouse.services.chdb_server', run_name='__main__')"
+    )
+    service.data.mkdir(parents=True)
+    command = service.command()
+    place = command.index("-m")
+    command[place : place + 2] = ["-c", as_on_an_old_kernel]
+    monkeypatch.setattr(service, "command", lambda: command)
+
+    service.start()
+    assert connect(service, "reader").command(f"SELECT file('{os.devnull}')") == ""
+    said = [line for line in service.log.read_text().splitlines() if "Landlock" in line]
+    assert len(said) == 1
+    assert "every account of ClickHouse" in said[0]
