@@ -37,6 +37,7 @@ _CONFIG = """\
 """
 
 # The server's own session logs in as `default`, so that account cannot have a password.
+# The settings at the end of the constraints name files, which libchdb would read or write.
 _USERS = """\
 <clickhouse>
   <profiles>
@@ -53,6 +54,11 @@ _USERS = """\
         <max_execution_time><readonly/></max_execution_time>
         <max_memory_usage><readonly/></max_memory_usage>
         <max_result_rows><readonly/></max_result_rows>
+        <format_schema><readonly/></format_schema>
+        <format_template_resultset><readonly/></format_template_resultset>
+        <format_template_row><readonly/></format_template_row>
+        <input_format_record_errors_file_path><readonly/></input_format_record_errors_file_path>
+        <output_format_schema><readonly/></output_format_schema>
       </constraints>
     </reader>
   </profiles>

@@ -1,4 +1,4 @@
-"""What the accounts of the local ClickHouse do not get at: files and connections."""
+"""What the accounts of the local ClickHouse do not get at: files, connections, system tables."""
 
 import os
 import socket
@@ -17,6 +17,16 @@ from lakehouse.settings import Settings
 needs_landlock = pytest.mark.skipif(
     not landlock.available(), reason="this kernel has no Landlock, or an old one"
 )
+
+TO_READ = {
+    "what ClickHouse can do": {
+        *("aggregate_function_combinators", "collations", "contributors", "data_type_families"),
+        *("database_engines", "dictionary_layouts", "disk_types", "formats", "functions"),
+        *("licenses", "one", "privileges", "table_engines", "table_functions", "time_zones"),
+    },
+    "the tables that the account may read": {"columns", "completions", "databases", "tables"},
+    "the account itself": {"current_roles", "enabled_roles", "quota_usage", "settings"},
+}
 
 
 @pytest.fixture
@@ -99,6 +109,24 @@ def test_a_reader_makes_no_file_before_it_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "format_schema",
+        "format_template_resultset",
+        "format_template_row",
+        "input_format_record_errors_file_path",
+        "output_format_schema",
+    ],
+)
+def test_a_reader_cannot_name_files_in_settings(
+    clickhouse_service: ClickHouseService, tmp_path: Path, setting: str
+) -> None:
+    path = tmp_path / "file"
+    said = refusal(clickhouse_service, "reader", f"SELECT 1 AS a SETTINGS {setting} = '{path}'")
+    assert f"{setting} should not be changed" in said
+
+
 @pytest.mark.skipif(landlock._version() < 4, reason="Landlock of this kernel knows no connections")
 def test_no_connection_can_be_made(clickhouse_service: ClickHouseService) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -108,6 +136,24 @@ def test_no_connection_can_be_made(clickhouse_service: ClickHouseService) -> Non
         assert "Permission denied" in refusal(clickhouse_service, "default", sql)
         with pytest.raises(TimeoutError):
             other.accept()
+
+
+def test_a_reader_reads_no_more_system_tables_than_it_needs(
+    clickhouse_service: ClickHouseService,
+) -> None:
+    reader = connect(clickhouse_service, "reader")
+
+    def is_readable(name: str) -> bool:
+        try:
+            reader.command(f"SELECT * FROM system.{name} LIMIT 0")
+        except DatabaseError as error:
+            return error.name != "ACCESS_DENIED"
+        return True
+
+    sql = "SELECT name FROM system.tables WHERE database = 'system'"
+    names = [name for (name,) in connect(clickhouse_service, "default").query(sql).result_rows]
+    assert len(names) > 100
+    assert set(filter(is_readable, names)) == set.union(*TO_READ.values())
 
 
 def test_tables_are_made_changed_and_kept(service: ClickHouseService) -> None:
