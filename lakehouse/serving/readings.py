@@ -1,7 +1,7 @@
 """What the API and the dashboard show of the published tables, through the read-only account.
 
 Every query is a fixed text whose values are parameters of the server: nothing is pasted into SQL,
-since libchdb lets each account that may write SQL read local files.
+since libchdb lets each account that may write SQL read the server's own files.
 """
 
 import hashlib
