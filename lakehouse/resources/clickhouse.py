@@ -548,7 +548,7 @@ def _is_disk_full(error: "DatabaseError") -> bool:
 
 def _message(error: "DatabaseError") -> str:
     """The first sentence of ClickHouse's own message."""
-    text = str(error).rpartition("DB::Exception: ")[2]
+    text = re.split(r"DB::\w*Exception: ", str(error))[-1]
     text = re.sub(r"( \([A-Z_0-9]+\))? \((version|for url) .*", "", text, flags=re.DOTALL)
     sentence = re.split(r"\.\s|\s*\n", text, maxsplit=1)[0]
     return f"{sentence.rstrip('.')}."
