@@ -72,6 +72,10 @@ class Stage:
         wanted = {*months, *(month[:4] for month in months)}
         return [key for key in definition.get_partition_keys() if key in wanted]
 
+    def has(self, month: str) -> bool:
+        """Whether this is one of its months, of which there may be hundreds."""
+        return self.partitions_def is not None and self.partitions_def.has_partition_key(month)
+
     @property
     def months(self) -> list[str]:
         """All its months; none where it has other partitions."""

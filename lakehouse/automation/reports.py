@@ -183,11 +183,7 @@ def _first_table(dataset: Dataset, month: str) -> dg.AssetSpec:
     Observing one that is not would say that it was published again (see freshness.py).
     """
     return next(
-        spec
-        for stage in dataset.stages
-        if month in stage.months
-        for spec in stage.specs
-        if spec.deps
+        spec for stage in dataset.stages if stage.has(month) for spec in stage.specs if spec.deps
     )
 
 
@@ -219,7 +215,7 @@ class _Reader:
 
     def _report(self, dataset: Dataset, month: str, record: dg.RunRecord) -> MonthReport:
         run = record.dagster_run
-        stages = [stage for stage in dataset.stages if month in stage.months]
+        stages = [stage for stage in dataset.stages if stage.has(month)]
         tables = [[self._table(spec, month) for spec in stage.specs] for stage in stages]
         return MonthReport(
             dataset=dataset.name,
