@@ -33,6 +33,8 @@ _AUTHENTICATION_CODES = {192, 193, 194, 516}
 _ACCESS_DENIED = 497
 _NOT_ENOUGH_SPACE = 243
 _DISK_FULL = "No space left on device"
+_NO_PATHS = "getcwd failed"
+"""What libchdb says of every path, since the folder that it works in is gone: see the service."""
 _LEAST_FREE_BYTES = 1 << 20
 """What ClickHouse itself wants before it writes rows."""
 _INTEGERS = {
@@ -548,6 +550,8 @@ def _is_disk_full(error: "DatabaseError") -> bool:
 
 def _message(error: "DatabaseError") -> str:
     """The first sentence of ClickHouse's own message."""
+    if _NO_PATHS in str(error):
+        return "The local ClickHouse finds no files by their paths."
     text = re.split(r"DB::\w*Exception: ", str(error))[-1]
     text = re.sub(r"( \([A-Z_0-9]+\))? \((version|for url) .*", "", text, flags=re.DOTALL)
     sentence = re.split(r"\.\s|\s*\n", text, maxsplit=1)[0]

@@ -3,12 +3,13 @@
 import hashlib
 import re
 import sys
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 from lakehouse.errors import LakehouseError
-from lakehouse.services.process import LocalService
+from lakehouse.services.process import LocalService, ServiceStatus
 from lakehouse.services.programs import chdb_library, clickhouse_program
 from lakehouse.settings import Settings
 
@@ -85,9 +86,10 @@ _USERS = """\
 class ClickHouseService(LocalService):
     """ClickHouse on `settings.clickhouse_port`.
 
-    Run from libchdb, ClickHouse does not confine the scalar function `file('/path')`, with which a
-    reader can read any file that the process can. So `chdb_server` has the kernel leave it no more
-    than its data.
+    Run from libchdb, ClickHouse does not confine `file('/path')` and `sqlite('/path', 't')`, with
+    which a reader could read any file that the process can, and make empty ones. It looks every
+    path up from the folder that it works in, so that is removed once the server answers: then it
+    finds none. Besides, `chdb_server` has the kernel leave the process no files but its data.
     """
 
     name = "clickhouse"
@@ -96,6 +98,19 @@ class ClickHouseService(LocalService):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, settings.clickhouse_port)
+
+    @property
+    def working_folder(self) -> Path:
+        """A folder for nothing else."""
+        return self.folder / "working"
+
+    def start(self) -> ServiceStatus:
+        """As any service; from libchdb, without the folder that it works in from then on."""
+        status = super().start()
+        if not clickhouse_program():
+            with suppress(FileNotFoundError):
+                self.working_folder.rmdir()
+        return status
 
     def command(self) -> list[str]:
         """Writes the server's configuration and returns the program and its arguments.

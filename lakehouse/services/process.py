@@ -63,6 +63,11 @@ class LocalService(ABC):
         self.log = self.folder / "server.log"
         self._record = self.folder / "service.json"
 
+    @property
+    def working_folder(self) -> Path:
+        """The folder that the server works in."""
+        return self.folder
+
     @abstractmethod
     def address(self, port: int) -> str:
         """Where clients find a server on this port."""
@@ -152,13 +157,14 @@ class LocalService(ABC):
 
     def _launch(self) -> psutil.Process:
         self.data.mkdir(exist_ok=True, mode=0o700)
+        self.working_folder.mkdir(exist_ok=True)
         command = self.command()
         if self.log.exists():
             self.log.replace(self.log.with_name(f"{self.log.name}.1"))
         with self.log.open("wb") as log:
             child = subprocess.Popen(
                 command,
-                cwd=self.folder,
+                cwd=self.working_folder,
                 # One time zone everywhere, so that no result depends on the machine's own.
                 env={**os.environ, "TZ": "UTC"},
                 stdin=subprocess.DEVNULL,

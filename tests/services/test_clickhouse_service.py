@@ -284,7 +284,6 @@ def test_a_reader_reads_a_table_that_came_later(published: ServiceStatus) -> Non
         "SELECT * FROM hidden.t",
         "SELECT * FROM system.users",
         "SELECT * FROM system.processes",
-        "SELECT * FROM file('/etc/hostname', 'LineAsString')",
         "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",
         "SELECT * FROM deltaLakeLocal('/tmp')",
         "SELECT * FROM remote('127.0.0.1', 'hidden.t')",
