@@ -1,7 +1,7 @@
 """The child process that is the ClickHouse server: `python -m … LIBCHDB CONFIG USERS DATA`.
 
-ClickHouse as libchdb does not confine what its accounts read by `file('/path')`, so before it starts
-the process gives up all files but its data. The two files with its configuration come through pipes.
+ClickHouse as libchdb does not confine what its accounts read by `file('/path')`, so before it
+starts the process gives up all files but its data. Its two files of configuration come by pipes.
 
 SIGTERM keeps its default action and ends the process at once: ClickHouse publishes a part of a
 table by renaming it, so an end at any moment leaves every table readable.
@@ -28,8 +28,8 @@ _READABLE = (
     "/dev/urandom",
 )
 _NOT_CONFINED = (
-    "This kernel has no Landlock (Linux 5.19 or newer has): only that ClickHouse finds no paths keeps "
-    "its accounts from the files of the user who started it.\n"
+    "This kernel has no Landlock (Linux 5.19 or newer has): only that ClickHouse finds no paths "
+    "keeps its accounts from the files of the user who started it.\n"
 )
 
 
