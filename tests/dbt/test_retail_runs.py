@@ -123,17 +123,17 @@ def test_descriptions_are_kept_as_comments(retail: Retail) -> None:
     described = (
         "SELECT table, name, comment FROM system.columns WHERE database IN ('vault', 'marts')"
         " UNION ALL SELECT name, '', comment FROM system.tables"
-        " WHERE database IN ('vault', 'marts') ORDER BY ALL"
+        " WHERE database IN ('vault', 'marts')"
     )
     retail.stage(*MONTHS)
     retail.make()
-    before = retail.rows(described)
+    before = set(retail.rows(described))
     for table in ("vault.hub_country", "vault.sat_invoice"):
         changes = "MODIFY COMMENT 'old', COMMENT COLUMN RECORD_SOURCE 'old'"
         retail.client.command(f"ALTER TABLE {table} {changes}")
-    assert retail.rows(described) != before
+    assert set(retail.rows(described)) != before
     retail.make(["2010-11"])
-    assert retail.rows(described) == before
+    assert set(retail.rows(described)) == before
 
 
 @pytest.mark.parametrize("months", ["2010-12", [], ["2010-13"], ["1) or (1"]])

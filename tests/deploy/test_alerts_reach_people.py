@@ -215,7 +215,7 @@ def test_what_is_pushed_is_seen_under_the_original_names(retail: str, tmp_path: 
             )
         )
         with prometheus(tmp_path / "prometheus", {"pushgateway": gateway}) as server:
-            until(lambda: server.query("lakehouse:latest_sales_volume"))
+            until(lambda: all(server.query(f"lakehouse:{name}") for name in RETAIL_GAUGES))
             [pushed] = server.query("anomaly_quantity_count")
             figures = {name: server.value(f"lakehouse:{name}") for name in RETAIL_GAUGES}
     assert pushed["metric"] == {"__name__": "anomaly_quantity_count", "job": "lakehouse_push"}
