@@ -26,7 +26,7 @@
         {{ engine_clause() }}
         {{ order_cols(label='order by') }}
         {{ partition_cols(label='partition by') }}
-        as select {{ quoted_columns() }} from ({{ sql }})
+        as {{ sql }}
         {{ adapter.get_model_query_settings(model) }}
     {% endcall %}
 
@@ -70,20 +70,14 @@
 {%- endmacro %}
 
 
-{# What the model is declared to have; the query may name its columns in another order. #}
-{% macro quoted_columns() -%}
-    {%- for name in model.columns -%} {{ adapter.quote(name) }} {{- ', ' if not loop.last -}} {%- endfor -%}
-{%- endmacro %}
-
-
 {#
   In one answer, since most tables take less time than to ask: the columns [name, type] of the table
   aside (`made`) and of the one in place (`there`), the latter's comments by column, its own under '',
   and which months the table aside has rows of.
 #}
 {% macro state_of(table, aside) %}
-    {%- set of_table = "database = '" ~ table.schema ~ "' and table = '" ~ table.identifier ~ "'" -%}
-    {%- set of_aside = "database = '" ~ aside.schema ~ "' and table = '" ~ aside.identifier ~ "'" -%}
+    {%- set of_table = "(database, table) = ('" ~ table.schema ~ "', '" ~ table.identifier ~ "')" -%}
+    {%- set of_aside = "(database, table) = ('" ~ aside.schema ~ "', '" ~ aside.identifier ~ "')" -%}
     {%- set columns = "select name, type, comment from system.columns where " -%}
     {% set answer = run_query(
         "select"
@@ -91,7 +85,7 @@
         ~ " (select groupArray([name, type]) from (" ~ columns ~ of_table ~ " order by position)),"
         ~ " (select groupArray([name, comment]) from (" ~ columns ~ of_table
         ~ "   union all select '', '', comment from system.tables"
-        ~ "   where " ~ of_table | replace('table =', 'name =') ~ ")),"
+        ~ "   where " ~ of_table ~ ")),"
         ~ " (select groupUniqArray(partition_id) from system.parts where active and " ~ of_aside ~ ")"
     ) %}
     {# dbt gives arrays as JSON. #}
@@ -103,7 +97,7 @@
 {% endmacro %}
 
 
-{# What dbt calls a contract: the columns are those of the model's description, with their types. #}
+{# What dbt calls a contract: the columns are those of the model's description, in its order. #}
 {% macro require_contract(made) %}
     {%- set declared = [] -%}
     {%- for column in model.columns.values() -%}
@@ -114,8 +108,12 @@
         {% for name, type in declared if [name, type] not in made %}
             {% do differing.append(name ~ ' is declared as ' ~ type ~ ' and is ' ~ dict(made).get(name, 'missing')) %}
         {% endfor %}
+        {% for name, type in made if name not in model.columns %}
+            {% do differing.append(name ~ ' is not declared') %}
+        {% endfor %}
         {% do exceptions.raise_compiler_error(
-            'The query of ' ~ this ~ ' does not keep its contract: ' ~ differing | join('; ')
+            'The query of ' ~ this ~ ' does not keep its contract: '
+            ~ (differing | join('; ') or 'its columns are in another order than they are declared in')
         ) %}
     {% endif %}
 {% endmacro %}

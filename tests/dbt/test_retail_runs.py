@@ -119,6 +119,19 @@ def test_a_query_that_gives_another_type_than_declared_leaves_the_table_as_it_wa
     assert retail.tables() == expected
 
 
+def test_a_query_that_gives_a_column_that_is_not_declared_is_refused(
+    expected: dict[str, list[tuple]], retail: Retail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retail.stage(*MONTHS)
+    retail.make()
+    columns = dict(retail.manifest.nodes["model.retail.Dim_Country"].columns)
+    columns.pop("country_name")
+    monkeypatch.setattr(retail.manifest.nodes["model.retail.Dim_Country"], "columns", columns)
+    result = retail.dbt("run", "--select", "Dim_Country")
+    assert "country_name is not declared" in failures(result)["Dim_Country"]
+    assert retail.tables() == expected
+
+
 def test_descriptions_are_kept_as_comments(retail: Retail) -> None:
     described = (
         "SELECT table, name, comment FROM system.columns WHERE database IN ('vault', 'marts')"
