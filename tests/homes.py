@@ -4,16 +4,18 @@ import hashlib
 import io
 import json
 import os
+import random
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -72,11 +74,29 @@ class Answer:
         return lines[0]
 
 
+def _ports_of_this_worker() -> Iterator[int]:
+    """Ports that neither the kernel gives to connections nor another worker to its services.
+
+    A service starts when it is first needed, by when somebody else might have the port.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + worker % 4 * _PORTS_OF_A_WORKER
+    start = random.randrange(_PORTS_OF_A_WORKER)  # another session may run beside this one
+    for number in count(start):
+        yield first + number % _PORTS_OF_A_WORKER
+
+
+_PORTS_OF_A_WORKER = 3_000
+_ports = _ports_of_this_worker()
+
+
 def free_port() -> int:
     """A port on 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports never end")
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
+from homes import free_port
 
 from lakehouse.services import landlock
 from lakehouse.services.clickhouse import ClickHouseService
@@ -40,10 +41,8 @@ def service(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[ClickHouse
 @pytest.fixture(scope="module")
 def by_landlock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseService]:
     """A server that Landlock alone confines: it has the folder that it works in."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     home = tmp_path_factory.mktemp("landlock")
-    service = ClickHouseService(Settings(home=home, clickhouse_port=port))
+    service = ClickHouseService(Settings(home=home, clickhouse_port=free_port()))
     LocalService.start(service)
     yield service
     service.stop()
