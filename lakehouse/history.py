@@ -87,14 +87,20 @@ def observed_since(
     return {partition for partition, event in observed.items() if event > made[partition].event}
 
 
+def latest_of_partition(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition: str
+) -> Materialization | None:
+    """A partition's latest materialization, or that of an asset without partitions."""
+    if partition == WHOLE:
+        return latest_materialization(instance, asset_key)
+    return latest_materializations(instance, asset_key, [partition]).get(partition)
+
+
 def latest_metadata(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition: str
 ) -> Mapping[str, Any]:
     """The metadata of a partition's latest materialization; empty without one."""
-    if partition == WHOLE:
-        made = latest_materialization(instance, asset_key)
-    else:
-        made = latest_materializations(instance, asset_key, [partition]).get(partition)
+    made = latest_of_partition(instance, asset_key, partition)
     return made.metadata if made else {}
 
 

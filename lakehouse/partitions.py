@@ -1,8 +1,10 @@
 """The months and years of each data set, and how one maps to the other."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from typing import TypeVar
 
 import dagster as dg
 
@@ -10,6 +12,10 @@ from lakehouse.transforms.taxi.eras import FIRST_MONTHS
 
 # The mapping below works in the pinned Dagster; it says at every import that it may change.
 warnings.filterwarnings("ignore", "Parameter `allow_nonexistent_upstream", dg.BetaWarning)
+
+_T = TypeVar("_T")
+
+_AT_ONCE = 2
 
 WHOLE = ""
 """The one partition of what has no partitions."""
@@ -32,6 +38,18 @@ retail_months = dg.MonthlyPartitionsDefinition(start_date="2000-01", fmt="%Y-%m"
 
 # 2013 begins in April, and the current year has months still to come.
 months_of_year = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+
+
+def side_by_side(make: Callable[[str], _T], partitions: Sequence[str]) -> list[_T]:
+    """What `make` gives of each partition, in their order.
+
+    Two are made at once, since one computes while the other waits for a database. After an error no
+    more are begun, and it is raised when those under way are done.
+    """
+    if len(partitions) == 1:
+        return [make(partitions[0])]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(make, partitions))
 
 
 def months_between(months: dg.TimeWindowPartitionsDefinition, first: str, last: str) -> list[str]:

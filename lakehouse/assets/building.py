@@ -10,6 +10,7 @@ import dagster as dg
 
 from lakehouse.errors import DISK_FULL, LakehouseError, UnavailableError, is_disk_full
 from lakehouse.history import latest_metadata
+from lakehouse.partitions import side_by_side
 from lakehouse.processes import claim
 from lakehouse.resources.lake import Lake, LakeTable, Provenance, Written
 from lakehouse.resources.landing import LandedFile
@@ -55,6 +56,16 @@ def explaining(context: dg.AssetExecutionContext, retries: int = _RETRIES) -> It
         if not is_disk_full(error):
             raise
         raise dg.Failure(DISK_FULL) from error
+
+
+def made_by_partition(
+    context: dg.AssetExecutionContext, make: Callable[[str], Mapping[str, Any]]
+) -> dg.MaterializeResult:
+    """Make each partition of the run; what `make` gives of one becomes its metadata."""
+    partitions = context.partition_keys
+    for partition, metadata in zip(partitions, side_by_side(make, partitions), strict=True):
+        context.add_asset_metadata(metadata, partition_key=partition)
+    return dg.MaterializeResult()
 
 
 def source_version(

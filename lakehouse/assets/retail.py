@@ -10,7 +10,14 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from lakehouse.assets.building import OWNERS, explained, explaining, file_metadata, table_metadata
+from lakehouse.assets.building import (
+    OWNERS,
+    explained,
+    explaining,
+    file_metadata,
+    made_by_partition,
+    table_metadata,
+)
 from lakehouse.checks.contracts import require_frame
 from lakehouse.imports import absent
 from lakehouse.partitions import retail_months
@@ -79,25 +86,25 @@ def online_retails(
     Days that were dropped into the inbox take the place of the workbook's. Lines without stock
     code or time, or with no number where one belongs, go to `retail/rejects` with the reason.
     """
-    month = context.partition_key
-    with lake.exclusive("retail/raw/online_retails", month):
-        version = retail_files.version(month)
-        lines = retail_files.month(month)
-        origin = Provenance(context.run.run_id, version)
-        rejects = lines.rejects.with_columns(pl.lit(origin.run_id).alias("run_id"))
-        if rejects.height or lake.row_counts(tables.REJECTS).get(month):
-            lake.replace(tables.REJECTS, month, [rejects], origin)
-        written = _published(clickhouse, tables.ONLINE_RETAILS, month, lines.frame, origin)
-    return dg.MaterializeResult(
-        metadata=written
-        | {
+
+    def make(month: str) -> dict[str, Any]:
+        with lake.exclusive("retail/raw/online_retails", month):
+            version = retail_files.version(month)
+            lines = retail_files.month(month)
+            origin = Provenance(context.run.run_id, version)
+            rejects = lines.rejects.with_columns(pl.lit(origin.run_id).alias("run_id"))
+            if rejects.height or lake.row_counts(tables.REJECTS).get(month):
+                lake.replace(tables.REJECTS, month, [rejects], origin)
+            written = _published(clickhouse, tables.ONLINE_RETAILS, month, lines.frame, origin)
+        return written | {
             "rows_in": lines.rows_in,
             "rows_rejected": rejects.height,
             "rows_dropped_as_duplicates": lines.on_both_sheets,
             "lines_replaced_by_dropped_files": lines.replaced,
             "total_amount": str(lines.frame["TotalAmount"].sum()),
         }
-    )
+
+    return made_by_partition(context, make)
 
 
 @dg.asset(
@@ -114,13 +121,16 @@ def psa_online_retails(
     clickhouse: dg.ResourceParam[ClickHouse],
 ) -> dg.MaterializeResult:
     """The persistent staging area of the vault: a line a row, with its ten hash keys."""
-    month = context.partition_key
-    with lake.exclusive("retail/raw/psa_online_retails", month):
-        origin = Provenance(context.run.run_id, retail_files.version(month))
-        rows = retail_files.month(month).frame
-        staged = transforms.psa_online_retails(rows)
-        written = _published(clickhouse, tables.PSA_ONLINE_RETAILS, month, staged, origin)
-    return dg.MaterializeResult(metadata=written | {"rows_in": rows.height})
+
+    def make(month: str) -> dict[str, Any]:
+        with lake.exclusive("retail/raw/psa_online_retails", month):
+            origin = Provenance(context.run.run_id, retail_files.version(month))
+            rows = retail_files.month(month).frame
+            staged = transforms.psa_online_retails(rows)
+            written = _published(clickhouse, tables.PSA_ONLINE_RETAILS, month, staged, origin)
+        return written | {"rows_in": rows.height}
+
+    return made_by_partition(context, make)
 
 
 def _published(

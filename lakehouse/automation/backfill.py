@@ -1,12 +1,12 @@
 """Backfills in this process: what is not up to date of these months, and of their years.
 
-Every month is a run of its own in Dagster's history, so that one bad month stops no other; runs
-share the process, since starting one costs seconds.
+One bad month stops no other: it is a run of its own in Dagster's history, at least where a run of
+several has failed. Runs share the process, since starting one costs seconds.
 """
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import dagster as dg
 
-from lakehouse.automation.dataset import Dataset, Publisher, Stage
+from lakehouse.automation.dataset import Dataset, Publisher, Runs, Stage
 from lakehouse.automation.freshness import (
     DatasetState,
     dataset_state,
@@ -31,13 +31,19 @@ from lakehouse.settings import Settings
 BACKFILL_TAG = "lakehouse/backfill"
 """The tag of the runs that one backfill in a process made."""
 
+TRIED_APART_TAG = "lakehouse/tried-apart"
+"""The tag of a run that failed, and whose partitions are tried each by itself right after it."""
+
+_YEAR = 12
+
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a partition, or of a range of them that one run made.
+    """What became of a partition, or of a range of them.
 
-    Counts are of the stage's first table, in rows. `published` is False where the publisher has
-    nothing for it, so that there was nothing to run.
+    Counts are of the stage's first table, in rows. Of a run that made several partitions, `seconds`
+    is a partition's share. `published` is False where the publisher has nothing for it, so that
+    there was nothing to run.
     """
 
     stage: str
@@ -70,6 +76,7 @@ class Backfill:
         force: bool = False,
         service: str | None = None,
         selection: set[dg.AssetKey] | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ):
         """Prepare a backfill.
 
@@ -81,6 +88,7 @@ class Backfill:
             force: Materialize what is up to date as well.
             service: Only this one of the data set's services; all where not given.
             selection: Only these assets; all where not given.
+            stopped: Asked between runs whether to make no more.
         """
         self._instance = instance
         self._job = definitions.resolve_implicit_global_asset_job_def()
@@ -89,11 +97,12 @@ class Backfill:
         self._force = force
         self._stages = dataset.chosen(service)
         self._selection = selection
+        self._stopped = stopped
         # What fails of one backfill is told in one message.
         self._tags = {BACKFILL_TAG: str(uuid4())}
 
     def run(self, months: Sequence[str]) -> Iterator[Report]:
-        """Materialize these months stage by stage; gives a report for each run, as it ends."""
+        """Materialize these months stage by stage; gives reports of each run, as it ends."""
         report_killed_runs(self._instance)
         for stage in self._stages:
             upstream = self._upstream(stage)
@@ -107,7 +116,9 @@ class Backfill:
                 self._publisher.is_current,
             )
             for batch in self._batches(stage, state, upstream, partitions):
-                yield self._bring_up_to_date(stage, state, batch)
+                if self._stopped():
+                    return
+                yield from self._bring_up_to_date(stage, state, batch)
 
     def _upstream(self, stage: Stage) -> list[dg.AssetSpec]:
         """The assets of earlier stages that a stage is made from."""
@@ -122,7 +133,7 @@ class Backfill:
         upstream: Sequence[dg.AssetSpec],
         partitions: Sequence[str],
     ) -> list[list[str]]:
-        """What each run makes: a partition, or where a stage makes them together, a range.
+        """What each run makes: a partition, or a range without gaps.
 
         Left out is what there is nothing of upstream, such as a year without a month.
         """
@@ -133,10 +144,18 @@ class Backfill:
             if not partitioned
             or any(s in state.made[key] for key in partitioned for s in sources(partition))
         ]
-        if not stage.together:
+        if stage.runs is Runs.OF_ONE:
             return [[partition] for partition in there]
         needing = [partition for partition in there if self._keys(stage, state, [partition])]
-        if needing:  # what is up to date between them costs less than another run
+        if stage.runs is Runs.OF_A_YEAR:
+            makable = [p for p in needing if not self._publisher.lacks(stage.name, p)]
+            years = [
+                found[start : start + _YEAR]
+                for found in without_gaps(makable)
+                for start in range(0, len(found), _YEAR)
+            ]
+            return sorted([*years, *([p] for p in there if p not in makable)])
+        if needing:
             there = [partition for partition in there if needing[0] <= partition <= needing[-1]]
         return without_gaps(there)
 
@@ -152,7 +171,9 @@ class Backfill:
             and (self._selection is None or asset.key in self._selection)
         ]
 
-    def _bring_up_to_date(self, stage: Stage, state: DatasetState, batch: list[str]) -> Report:
+    def _bring_up_to_date(
+        self, stage: Stage, state: DatasetState, batch: list[str]
+    ) -> Iterator[Report]:
         first, last = batch[0], batch[-1]
         name = first if first == last else f"{first} to {last}"
         keys = self._keys(stage, state, batch)
@@ -166,9 +187,30 @@ class Backfill:
         ]
         keys = [key for key in keys if key not in held]
         if not keys:
-            return Report(stage.name, name, ok=not withheld, ran=False, errors=withheld)
+            yield Report(stage.name, name, ok=not withheld, ran=False, errors=withheld)
+            return
         if first == last and (reason := self._publisher.lacks(stage.name, first)):
-            return Report(stage.name, name, ok=False, ran=False, published=False, errors=[reason])
+            yield Report(stage.name, name, ok=False, ran=False, published=False, errors=[reason])
+            return
+        result, seconds = self._execute(keys, first, last)
+        if stage.runs is not Runs.OF_A_YEAR or first == last:
+            report = _report(result, stage.name, name, seconds)
+            errors = [*report.errors, *withheld]
+            yield replace(report, ok=report.ok and not withheld, errors=errors)
+        elif result.success:
+            for partition in batch:
+                yield _report(result, stage.name, partition, seconds / len(batch), partition)
+        elif not self._stopped():
+            self._instance.add_run_tags(result.run_id, {TRIED_APART_TAG: "true"})
+            for partition in batch:
+                if self._stopped():
+                    return
+                yield from self._bring_up_to_date(stage, state, [partition])
+
+    def _execute(
+        self, keys: Sequence[dg.AssetKey], first: str, last: str
+    ) -> tuple[dg.ExecuteInProcessResult, float]:
+        """What came of a run that makes these partitions, and the seconds that it took."""
         run_id = str(uuid4())
         started = time.monotonic()
         # dbt prints as it goes, and a program may read what this prints.
@@ -184,8 +226,7 @@ class Backfill:
                 | process_tags(run_id)
                 | (_range_tags(first, last) if first != last else {}),
             )
-        report = _report(result, stage.name, name, time.monotonic() - started)
-        return replace(report, ok=report.ok and not withheld, errors=[*report.errors, *withheld])
+        return result, time.monotonic() - started
 
 
 def _range_tags(first: str, last: str) -> dict[str, str]:
@@ -196,18 +237,26 @@ def _range_tags(first: str, last: str) -> dict[str, str]:
 
 
 def _report(
-    result: dg.ExecuteInProcessResult, stage: str, partition: str, seconds: float
+    result: dg.ExecuteInProcessResult,
+    stage: str,
+    name: str,
+    seconds: float,
+    partition: str | None = None,
 ) -> Report:
+    """The report of a run, or of one of its partitions."""
     metadata: dict[str, Any] = {}
     for event in result.get_asset_materialization_events():
-        for name, value in event.materialization.metadata.items():
-            metadata.setdefault(name, value.value)
-    evaluations = result.get_asset_check_evaluations()
+        if partition in (None, event.materialization.partition):
+            for label, value in event.materialization.metadata.items():
+                metadata.setdefault(label, value.value)
+    evaluations = [
+        e for e in result.get_asset_check_evaluations() if partition in (None, e.partition)
+    ]
     failed = [e for e in evaluations if not e.passed]
     stops = [e for e in failed if e.severity is dg.AssetCheckSeverity.ERROR]
     return Report(
         stage=stage,
-        partition=partition,
+        partition=name,
         ok=result.success,
         ran=True,
         seconds=seconds,

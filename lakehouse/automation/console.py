@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -77,14 +78,14 @@ def backfill_on(
             force=force,
             service=service,
             selection=selection,
+            stopped=interrupts.came,
         )
         for report in backfill.run(months):
-            stopped = interrupts.came()
-            if report.ok or not stopped:
+            if report.ok or not interrupts.came():
                 reports.append(report)
                 console.show(report)
-            if stopped:
-                raise KeyboardInterrupt
+        if interrupts.came():
+            raise KeyboardInterrupt
         if runs := [report.run_id for report in reports if report.run_id]:
             from lakehouse.automation.reports import write_reports
 
@@ -117,6 +118,9 @@ class _Interrupts:
     nobody else would know.
     """
 
+    def __init__(self) -> None:
+        self._came = False
+
     def __enter__(self) -> Self:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -138,12 +142,11 @@ class _Interrupts:
             self._unraisable(unraisable)
 
     def came(self) -> bool:
-        """Whether one came since this was asked last."""
-        try:
+        """Whether one came."""
+        with suppress(BlockingIOError):
             received = self._reader.recv(4096)
-        except BlockingIOError:
-            return False
-        return signal.SIGINT in received or signal.SIGTERM in received
+            self._came |= signal.SIGINT in received or signal.SIGTERM in received
+        return self._came
 
 
 class BackfillConsole:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import Any, Protocol, TypeAlias
@@ -29,16 +30,27 @@ class Publisher(Protocol):
         """Why the source has nothing for a partition; None where it has, or cannot be asked."""
 
 
+class Runs(Enum):
+    """How many partitions a run of a backfill makes."""
+
+    OF_ONE = auto()
+    """One, which takes long or much memory."""
+    OF_A_YEAR = auto()
+    """Up to twelve, since a run costs more than a partition does; each one by itself if that fails,
+    so that a bad month stops no other."""
+    OF_ALL = auto()
+    """A whole range and what is up to date within it, since starting costs most."""
+
+
 @dataclass(frozen=True)
 class Stage:
-    """Assets with the same partitions, each behind its dependencies; a run makes one partition.
+    """Assets with the same partitions, each behind its dependencies.
 
     Attributes:
         name: What people call it where a data set has several of a kind, such as a taxi service.
         assets: The assets; those that one of them is made from stand in this or an earlier stage.
         rejects: Where the rows are that could not be used.
-        together: Whether a run makes all the partitions of a range, because starting costs more
-            than a partition does.
+        runs: How many partitions a run of a backfill makes.
         charted: The tables whose rows a report shows beside those of the months before; where none
             is named, the first one that tells how many rows came in.
     """
@@ -46,7 +58,7 @@ class Stage:
     name: str
     assets: Sequence[dg.AssetsDefinition]
     rejects: LakeTable | None = None
-    together: bool = False
+    runs: Runs = Runs.OF_ONE
     charted: Sequence[dg.AssetKey] = ()
 
     @cached_property

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.assets import retail
-from lakehouse.automation.dataset import Dataset, Job, Stage
+from lakehouse.automation.dataset import Dataset, Job, Runs, Stage
 from lakehouse.automation.inbox import build_inbox_sensor
 from lakehouse.automation.publications import ASK_ONCE
 from lakehouse.checks.retail import CHECKS
@@ -34,8 +34,8 @@ def dataset(settings: Settings) -> Dataset:
         name="retail",
         stages=[
             Stage("", [retail.workbook]),
-            Stage("", retail.raw_assets, rejects=tables.REJECTS),
-            Stage("", [dbt], together=True, charted=_FACTS),
+            Stage("", retail.raw_assets, rejects=tables.REJECTS, runs=Runs.OF_A_YEAR),
+            Stage("", [dbt], runs=Runs.OF_ALL, charted=_FACTS),
         ],
         checks=CHECKS,
         publisher=RetailPublisher,

@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+# Dagster has no public name for what an evaluation says of the rows that it is about.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+
 from lakehouse.checks.contracts import contract_of
-from lakehouse.history import latest_metadata
-from lakehouse.partitions import WHOLE
+from lakehouse.history import Materialization, latest_of_partition
+from lakehouse.partitions import WHOLE, side_by_side
 from lakehouse.resources.bigquery import BigQuery
 from lakehouse.resources.clickhouse import ClickHouse, Table
 from lakehouse.resources.lake import Lake, LakeTable
@@ -54,9 +59,14 @@ class Partition:
     _read: dict[str, pl.DataFrame] = field(default_factory=dict, init=False)
 
     @cached_property
+    def made(self) -> Materialization | None:
+        """The partition's latest materialization."""
+        return latest_of_partition(self.instance, self.asset_key, self.key)
+
+    @property
     def recorded(self) -> Mapping[str, Any]:
         """The metadata of the partition's latest materialization; empty without one."""
-        return latest_metadata(self.instance, self.asset_key, self.key)
+        return self.made.metadata if self.made else {}
 
     def published(self, table: Table, values: tuple[Any, ...], *columns: str) -> pl.DataFrame:
         """Rows that a table in ClickHouse has of a partition, their UUIDs as text.
@@ -117,37 +127,57 @@ def build_checks(
     key: dg.AssetKey, partitions_def: dg.PartitionsDefinition | None, checks: Sequence[Check]
 ) -> dg.AssetChecksDefinition:
     """Make these checks of an asset, in one step, blocking unless they only warn."""
+    specs = check_specs(key, partitions_def, checks)
 
     @dg.multi_asset_check(
         name=f"{'__'.join(key.path)}__checks",
-        specs=check_specs(key, partitions_def, checks),
+        specs=specs,
         can_subset=True,
         required_resource_keys=set(_RESOURCES),
     )
-    def run_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        partition = Partition(
-            key=context.partition_key if context.has_partition_key else WHOLE,
-            asset_key=key,
-            instance=context.instance,
-            **{name: getattr(context.resources, name) for name in _RESOURCES},
-        )
+    def run_checks(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
-        for check in checks:
-            if check.name not in selected:
-                continue
-            outcome = check.run(partition)
-            yield dg.AssetCheckResult(
-                passed=outcome.passed,
-                asset_key=key,
-                check_name=check.name,
-                severity=(
-                    dg.AssetCheckSeverity.WARN if outcome.warn else dg.AssetCheckSeverity.ERROR
-                ),
-                description=outcome.sentence,
-                metadata=dict(outcome.metadata),
-            )
+        chosen = [check for check in checks if check.name in selected]
+        resources = {name: getattr(context.resources, name) for name in _RESOURCES}
+
+        def evaluated(partition_key: str) -> list[dg.AssetCheckEvaluation]:
+            partition = Partition(partition_key, key, context.instance, **resources)
+            return [_evaluation(partition, check) for check in chosen]
+
+        partition_keys = context.partition_keys if partitions_def else [WHOLE]
+        for evaluations in side_by_side(evaluated, partition_keys):
+            yield from evaluations
+        for spec in specs:
+            if spec.name in selected:
+                yield dg.Output(None, spec.get_python_identifier())
 
     return run_checks
+
+
+def _evaluation(partition: Partition, check: Check) -> dg.AssetCheckEvaluation:
+    """What Dagster keeps of a check of one partition.
+
+    Of an `AssetCheckResult` it would not know which partition of a run of several is meant.
+    """
+    outcome = check.run(partition)
+    made = partition.made
+    return dg.AssetCheckEvaluation(
+        asset_key=partition.asset_key,
+        check_name=check.name,
+        passed=outcome.passed,
+        metadata=dict(outcome.metadata),
+        target_materialization_data=(
+            AssetCheckEvaluationTargetMaterializationData(
+                storage_id=made.event, run_id=made.run_id, timestamp=made.timestamp
+            )
+            if made
+            else None
+        ),
+        severity=dg.AssetCheckSeverity.WARN if outcome.warn else dg.AssetCheckSeverity.ERROR,
+        description=outcome.sentence,
+        blocking=True,
+        partition=partition.key or None,
+    )
 
 
 def contract_check(

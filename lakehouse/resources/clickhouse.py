@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,8 +108,16 @@ class ClickHouse:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._connections: dict[str, tuple[str, Client]] = {}
+        self._of_thread = threading.local()
         self._has_staging = False
+
+    @property
+    def _connections(self) -> dict[str, tuple[str, "Client"]]:
+        """This thread's own, by account: what a connection says of its queries can change."""
+        connections: dict[str, tuple[str, Client]] = self._of_thread.__dict__.setdefault(
+            "opened", {}
+        )
+        return connections
 
     @contextmanager
     def client(self, run_id: str = "") -> Iterator["Client"]:

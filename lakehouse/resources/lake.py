@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -73,7 +74,13 @@ class Lake:
             key: value.get_secret_value() for key, value in settings.lake_storage_options.items()
         } or None
         self._locks = settings.state / "locks"
-        self._opened: dict[str, DeltaTable] = {}
+        self._of_thread = threading.local()
+
+    @property
+    def _opened(self) -> dict[str, DeltaTable]:
+        """The tables that this thread has open, each as it was last read."""
+        opened: dict[str, DeltaTable] = self._of_thread.__dict__.setdefault("opened", {})
+        return opened
 
     def uri(self, table: LakeTable) -> str:
         """The table's address."""

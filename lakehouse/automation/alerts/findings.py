@@ -6,7 +6,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import BaseModel
 
-from lakehouse.automation.backfill import BACKFILL_TAG
+from lakehouse.automation.backfill import BACKFILL_TAG, TRIED_APART_TAG
 from lakehouse.automation.events import (
     all_step_failures,
     asset_of_step,
@@ -24,6 +24,8 @@ TYPES = (
 """The events that findings are made of."""
 
 BACKFILL_TAGS = ("dagster/backfill", BACKFILL_TAG)
+
+_TRIED_AGAIN_TAGS = ("dagster/will_retry", TRIED_APART_TAG)
 
 LINE_LENGTH = 300
 _DETAILS = 10
@@ -146,8 +148,8 @@ class Reader:
 
     def _of_failed_run(self, event: dg.EventLogEntry) -> Iterator[Failure]:
         run = self._run(event.run_id)
-        # Of a run that is retried, the last attempt is told.
-        if run is None or run.tags.get("dagster/will_retry") == "true":
+        # Of what is tried again, the last attempt is told.
+        if run is None or "true" in (run.tags.get(tag) for tag in _TRIED_AGAIN_TAGS):
             return
         failures = step_failures(self._instance, run.run_id)
         for failure in failures:
