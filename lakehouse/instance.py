@@ -5,8 +5,9 @@ one a default.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ import sqlalchemy
 from alembic.runtime.migration import MigrationContext
 
 # Dagster has no public name for the classes that dagster.yaml lets one replace.
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.event_log import (
+    ConsolidatedSqliteEventLogStorage,
+    SqlEventLogStorageTable,
+)
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
@@ -35,6 +40,9 @@ from lakehouse.errors import UnavailableError
 from lakehouse.settings import Settings
 
 _CONFIG_FOLDER = Path(__file__).resolve().parent.parent
+
+_EVENTS_AT_ONCE = 1000
+"""Far fewer than SQLite takes in a statement."""
 
 _PRINTS_ARE_SHOWN = {
     "compute_logs": {
@@ -76,6 +84,8 @@ class RunHistory(DagsterStorage, ConfigurableClass):
         Raises:
             UnavailableError: PostgreSQL does not answer, or refuses the account.
         """
+        # By default Dagster stores what a run of several partitions says event by event.
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(_EVENTS_AT_ONCE))
         settings = Settings()
         address = settings.dagster_postgres_url.get_secret_value()
         if address:
@@ -129,6 +139,9 @@ class _EventLog(ConsolidatedSqliteEventLogStorage):
     more than half of what a step costs.
     """
 
+    _begun: ContextVar[sqlalchemy.Connection | None] = ContextVar("begun", default=None)
+    """The transaction that is under way here, if one is."""
+
     @cached_property
     def _engine(self) -> sqlalchemy.Engine:
         return _engine(self._conn_string)
@@ -143,13 +156,44 @@ class _EventLog(ConsolidatedSqliteEventLogStorage):
 
     @contextmanager
     def _connect(self) -> Iterator[sqlalchemy.Connection]:
+        if (begun := self._begun.get()) is not None:
+            yield begun
+            return
         with self._engine.begin() as connection:
             yield connection
+
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """All of these events or none, in one transaction.
+
+        Of an asset the log keeps what it was last heard of, which is that of the last event.
+        """
+        with self._connect() as connection:
+            begun = self._begun.set(connection)
+            try:
+                insert = self.prepare_insert_event_batch(events)
+                inserted = connection.execute(insert.returning(SqlEventLogStorageTable.c.id))
+                ids: list[int] = sorted(inserted.scalars())
+                stored = list(zip(events, ids, strict=True))
+                of_assets = [each for each in stored if each[0].dagster_event_type in ASSET_EVENTS]
+                if of_assets:
+                    self._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
+                for event, event_id in {_subject(each[0]): each for each in of_assets}.values():
+                    self._store_asset_event(connection, event, event_id)
+                for event, event_id in stored:
+                    if event.dagster_event_type in ASSET_CHECK_EVENTS:
+                        self.store_asset_check_event(event, event_id)
+            finally:
+                self._begun.reset(begun)
 
     def dispose(self) -> None:
         """Close what is open, by which SQLite puts its write-ahead log away."""
         super().dispose()
         self._engine.dispose()
+
+
+def _subject(event: dg.EventLogEntry) -> tuple[dg.AssetKey | None, dg.DagsterEventType]:
+    told = event.get_dagster_event()
+    return told.asset_key, told.event_type
 
 
 class _MadeOnce:
