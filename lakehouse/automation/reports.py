@@ -7,9 +7,11 @@ alerts do, and from its beginning: a command may have been killed before it wrot
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import quote
 
 import dagster as dg
@@ -56,6 +58,10 @@ _REASONS = 10
 _MONTH_LENGTH = len("2018-01")
 
 
+_States: TypeAlias = dict[str | None, dict[dg.AssetCheckKey, str]]
+"""By month, what came of each check last."""
+
+
 class _Cursor(BaseModel):
     """The last run that all is written of, and how many months of the next one are."""
 
@@ -86,7 +92,6 @@ def build_reports(datasets: Sequence[Dataset], settings: Settings) -> dg.SensorD
     ) -> dg.SensorResult:
         deadline = time.monotonic() + _SECONDS_A_TICK
         cursor = _Cursor.model_validate_json(context.cursor or "{}")
-        reader = _Reader(context.instance, lake, settings)
         observations: list[dg.AssetObservation] = []
         types = (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE)
         for event_id, event in events_after(context.instance, cursor.position, types, _RUNS_A_TICK):
@@ -96,6 +101,7 @@ def build_reports(datasets: Sequence[Dataset], settings: Settings) -> dg.SensorD
                 cursor = _Cursor(position=event_id)
                 continue
             months = _months(context.instance, event.run_id, known)
+            reader = _Reader(context.instance, lake, settings, [month for _, month in months])
             for name, month in months[cursor.months :]:
                 if time.monotonic() > deadline:
                     return _result(cursor, observations)
@@ -122,7 +128,7 @@ def write_reports(
     known = {dataset.name: dataset}
     of_runs = {run_id: _months(instance, run_id, known) for run_id in run_ids}
     last = {month: run_id for run_id, months in of_runs.items() for _, month in months}
-    reader = _Reader(instance, Lake(settings), settings)
+    reader = _Reader(instance, Lake(settings), settings, list(last))
     for month, run_id in sorted(last.items()):
         run = instance.get_run_record_by_id(run_id)
         if run is None or REPORT_TAG in run.dagster_run.tags:
@@ -188,14 +194,39 @@ def _first_table(dataset: Dataset, month: str) -> dg.AssetSpec:
 
 
 class _Reader:
-    """Gathers what a report says from the event log and the rejects, and writes it."""
+    """Gathers what a report says from the event log and the rejects, and writes it.
 
-    def __init__(self, instance: dg.DagsterInstance, lake: Lake, settings: Settings) -> None:
+    What the log has of a year's months is asked for at once, and kept until another year's is.
+    """
+
+    def __init__(
+        self, instance: dg.DagsterInstance, lake: Lake, settings: Settings, months: Sequence[str]
+    ) -> None:
+        """Prepare to write.
+
+        Args:
+            instance: Whose event log it is.
+            lake: Where the rejects are.
+            settings: Where the home is, and Dagster's UI.
+            months: All months that are to be written of, best in their order.
+        """
         self._instance = instance
         self._lake = lake
         self._folder = settings.state / "reports"
         self._url = settings.dagster_url.rstrip("/")
+        self._months = months
+        self._year = ""
+        self._records: dict[dg.AssetKey, dict[str, list[dg.EventLogRecord]]] = {}
+        self._states: dict[tuple[dg.AssetCheckKey, ...], _States] = {}
         self._of_all: dict[tuple[dg.AssetCheckKey, ...], tuple[int, list[CheckResult]]] = {}
+
+    def _months_beside(self, month: str) -> list[str]:
+        """The months to be written of that are of the same year; forgets what is of another."""
+        if self._year != month[:4]:
+            self._year = month[:4]
+            self._records.clear()
+            self._states.clear()
+        return [each for each in self._months if each[:4] == self._year]
 
     def write(self, dataset: Dataset, month: str, run: dg.RunRecord) -> dg.AssetObservation:
         """Write the report of a month; gives what points to it in the UI."""
@@ -255,9 +286,7 @@ class _Reader:
         asset = Link(spec.key.to_user_string(), self._asset_url(spec.key, f"partition={month}"))
         if spec.key not in self._known:
             return Table(asset)
-        records = self._instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=spec.key, asset_partitions=[month]), limit=2
-        ).records
+        records = self._latest_two(spec.key, month)
         if not records:
             return Table(asset)
         now, *before = [_counts(record) for record in records]
@@ -268,6 +297,24 @@ class _Reader:
             now=now,
             before=before[0] if before else None,
         )
+
+    def _latest_two(self, key: dg.AssetKey, month: str) -> list[dg.EventLogRecord]:
+        """The latest materialization of a month, and the one before."""
+        months = self._months_beside(month)
+        if key not in self._records:
+            found: dict[str, list[dg.EventLogRecord]] = defaultdict(list)
+            records = self._materializations(key, months)
+            for record in records:
+                found[str(record.partition_key)].append(record)
+            if len(records) == 2 * len(months):  # there may be more, and of another month fewer
+                found |= {m: self._materializations(key, [m]) for m in months if len(found[m]) < 2}
+            self._records[key] = found
+        return self._records[key][month][:2]
+
+    def _materializations(self, key: dg.AssetKey, months: Sequence[str]) -> list[dg.EventLogRecord]:
+        of_months = dg.AssetRecordsFilter(asset_key=key, asset_partitions=months)
+        found = self._instance.fetch_materializations(of_months, limit=2 * len(months))
+        return list(found.records)
 
     @cached_property
     def _known(self) -> set[dg.AssetKey]:
@@ -327,27 +374,36 @@ class _Reader:
         return passed, sorted(findings, key=lambda finding: not finding.stops)
 
     def _results(
-        self, keys: tuple[dg.AssetCheckKey, ...], month: str | None
+        self, keys: tuple[dg.AssetCheckKey, ...], month: str
     ) -> tuple[int, list[CheckResult]]:
-        """How many of these checks pass, and those that fail; of whole tables without a month."""
-        partitions = [month] if month else None
-        states = {
-            info.check_key: info.latest_execution_status.value
-            for info in self._instance.event_log_storage.get_asset_check_partition_info(
-                list(keys), partition_keys=partitions
-            )
-            # Of a check of the whole table, what was planned stands at the run's partitions.
-            if info.partition_key == month
-        }
-        failing = [key for key, state in states.items() if state == "FAILED"]
-        passed = sum(state == "SUCCEEDED" for state in states.values())
-        return passed, failing_checks(self._instance, failing, partitions) if failing else []
+        """How many of these checks pass on a month, and those that fail."""
+        months = self._months_beside(month)
+        if keys not in self._states:
+            self._states[keys] = self._states_of(keys, months)
+        return self._passed_and_failing(self._states[keys][month], [month])
 
     def _results_of_all(self, keys: tuple[dg.AssetCheckKey, ...]) -> tuple[int, list[CheckResult]]:
-        # They say the same of every month, and asking for a hundred takes longer than the rest.
+        """The same of checks of whole tables, which say the same of every month."""
         if keys not in self._of_all:
-            self._of_all[keys] = self._results(keys, None)
+            # What was planned of such a check stands at the run's partitions.
+            states = self._states_of(keys, None)[None]
+            self._of_all[keys] = self._passed_and_failing(states, None)
         return self._of_all[keys]
+
+    def _states_of(self, keys: Sequence[dg.AssetCheckKey], months: Sequence[str] | None) -> _States:
+        states: _States = defaultdict(dict)
+        for info in self._instance.event_log_storage.get_asset_check_partition_info(
+            list(keys), partition_keys=months
+        ):
+            states[info.partition_key][info.check_key] = info.latest_execution_status.value
+        return states
+
+    def _passed_and_failing(
+        self, states: Mapping[dg.AssetCheckKey, str], months: Sequence[str] | None
+    ) -> tuple[int, list[CheckResult]]:
+        failing = [key for key, state in states.items() if state == "FAILED"]
+        passed = sum(state == "SUCCEEDED" for state in states.values())
+        return passed, failing_checks(self._instance, failing, months) if failing else []
 
     def _rejects(self, stage: Stage, month: str) -> list[tuple[str, int]] | None:
         if stage.rejects is None:

@@ -258,6 +258,21 @@ def test_a_month_of_retail_tells_of_sales_vault_and_marts(retail_house):
     assert re.search(r"retail/marts/Dim_Product 15 in all \d{4}", text)
 
 
+def test_a_month_that_was_made_often_hides_nothing_of_the_one_beside_it(retail_house):
+    told = [{"rows_in": count, "rows_written": count} for count in (10, 11, 3, 4, 5, 6)]
+    months = ["2011-01"] * 2 + ["2011-02"] * 4
+    table = table_of("retail/raw/online_retails", *told)
+    instance = retail_house.instance
+    runs = [
+        dg.materialize([table], instance=instance, partition_key=month).run_id for month in months
+    ]
+    write_reports(retail_house.settings, instance, retail_house.dataset, [runs[1], runs[-1]])
+
+    january, february = (read(retail_house, month).text for month in ("2011-01", "2011-02"))
+    assert "retail/raw/online_retails 11 11 10 " in january
+    assert "retail/raw/online_retails 6 6 5 " in february
+
+
 @pytest.mark.parametrize(
     ("before", "now", "sentence"),
     [
