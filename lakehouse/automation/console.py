@@ -5,9 +5,9 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import dagster as dg
 from rich.console import Console
@@ -20,13 +20,13 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from lakehouse.automation.backfill import Backfill, Report
 from lakehouse.automation.dataset import Dataset
-from lakehouse.definitions import build_definitions
 from lakehouse.errors import UsageError
-from lakehouse.instance import open_instance
 from lakehouse.partitions import spans
 from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from lakehouse.automation.backfill import Report
 
 # A connection that is closed while somebody presses Ctrl-C would print a traceback.
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
@@ -44,7 +44,7 @@ def backfill_on(
     service: str | None = None,
     select: str | None = None,
     force: bool = False,
-) -> list[Report]:
+) -> list["Report"]:
     """Run a backfill, showing it on these consoles.
 
     Args:
@@ -64,12 +64,16 @@ def backfill_on(
     selection = _selected(dataset, select) if select is not None else None
     reports = []
     partitions = sum(len(stage.partitions(months)) for stage in dataset.chosen(service))
-    with (
-        dataset.prepared() as prepared,
-        open_instance(settings) as instance,
-        _Interrupts() as interrupts,
-        BackfillConsole(dataset.name, out, err, partitions) as console,
-    ):
+    with ExitStack() as stack:
+        prepared = stack.enter_context(dataset.prepared())
+        # To import these takes half a second, in which what is prepared starts.
+        from lakehouse.automation.backfill import Backfill
+        from lakehouse.definitions import build_definitions
+        from lakehouse.instance import open_instance
+
+        instance = stack.enter_context(open_instance(settings))
+        interrupts = stack.enter_context(_Interrupts())
+        console = stack.enter_context(BackfillConsole(dataset.name, out, err, partitions))
         backfill = Backfill(
             settings,
             instance,
@@ -184,7 +188,7 @@ class BackfillConsole:
         size = f"{total / 1e6:,.0f}" if total else "?"
         self._progress.update(self._task, description=f"Downloading {done / 1e6:,.0f} of {size} MB")
 
-    def show(self, report: Report) -> None:
+    def show(self, report: "Report") -> None:
         """A line for a run: rows in, written, rejected, dropped, checks; then what failed.
 
         What the publisher does not have is said in one line for all months of a stage.
@@ -214,12 +218,12 @@ class BackfillConsole:
             self._out.print(line, highlight=False, soft_wrap=True)
 
 
-def _name(dataset: str, report: Report) -> str:
+def _name(dataset: str, report: "Report") -> str:
     words = (dataset, report.stage, f"{report.partition:<7}")
     return " ".join(word for word in words if word)
 
 
-def _line(dataset: str, report: Report) -> str:
+def _line(dataset: str, report: "Report") -> str:
     name = _name(dataset, report)
     if not report.ran and report.ok:
         return f"[dim]{name}  up to date[/]"
@@ -241,7 +245,7 @@ def _line(dataset: str, report: Report) -> str:
     return f"[{colour}]{name}  {mark:<6}[/]  {'  '.join(counts)}".rstrip()
 
 
-def _checks(report: Report) -> list[str]:
+def _checks(report: "Report") -> list[str]:
     """How many checks passed, only warn, or stopped what follows."""
     warned = len(report.warnings)
     counts = (
