@@ -3,7 +3,7 @@
   so that readers see the old rows or the new ones, and a killed run leaves the old ones.
 
   With partition_by: toYYYYMM(…), a run of some months replaces these, those left without rows too.
-  All else is replaced whole.
+  All else is replaced whole; so is a table that has no other months, which costs a tenth.
 
   The adapter's own table and incremental fill a table that is new while it can be read, leave the
   tables of killed runs between the published ones, and insert_overwrite keeps a month that has no
@@ -39,6 +39,8 @@
         {% call statement('create') %}
             create table if not exists {{ table }} as {{ aside }}
         {% endcall %}
+    {% elif by_month and state.months and not state.months | reject('in', partition_ids()) | list %}
+        {%- set by_month = false -%}
     {% elif by_month and state.there != state.made %}
         {% do exceptions.raise_compiler_error(
             'The columns of ' ~ table ~ ' have changed: run dbt without months, which makes it anew.'
@@ -73,26 +75,44 @@
 {#
   In one answer, since most tables take less time than to ask: the columns [name, type] of the table
   aside (`made`) and of the one in place (`there`), the latter's comments by column, its own under '',
-  and which months the table aside has rows of.
+  and which months the table aside (`filled`) and the one in place (`months`) have rows of.
 #}
 {% macro state_of(table, aside) %}
-    {%- set of_table = "(database, table) = ('" ~ table.schema ~ "', '" ~ table.identifier ~ "')" -%}
-    {%- set of_aside = "(database, table) = ('" ~ aside.schema ~ "', '" ~ aside.identifier ~ "')" -%}
-    {%- set columns = "select name, type, comment from system.columns where " -%}
+    {# Not by pairs (database, table), for which ClickHouse goes through all tables. #}
+    {%- set of_both = (
+        "database in ('" ~ table.schema ~ "', '" ~ aside.schema ~ "')"
+        ~ " and table in ('" ~ table.identifier ~ "', '" ~ aside.identifier ~ "')"
+    ) -%}
     {% set answer = run_query(
         "select"
-        ~ " (select groupArray([name, type]) from (" ~ columns ~ of_aside ~ " order by position)),"
-        ~ " (select groupArray([name, type]) from (" ~ columns ~ of_table ~ " order by position)),"
-        ~ " (select groupArray([name, comment]) from (" ~ columns ~ of_table
-        ~ "   union all select '', '', comment from system.tables"
-        ~ "   where " ~ of_table ~ ")),"
-        ~ " (select groupUniqArray(partition_id) from system.parts where active and " ~ of_aside ~ ")"
+        ~ " (select groupArray([database || '.' || table, name, type, comment])"
+        ~ "   from (select * from system.columns where " ~ of_both ~ " order by position)),"
+        ~ " (select groupArray([database || '.' || table, comment])"
+        ~ "   from system.tables where " ~ of_both ~ "),"
+        ~ " (select groupUniqArray([database || '.' || table, partition_id])"
+        ~ "   from system.parts where active and " ~ of_both ~ ")"
     ) %}
+    {%- set of_table = table.schema ~ '.' ~ table.identifier -%}
+    {%- set of_aside = aside.schema ~ '.' ~ aside.identifier -%}
+    {%- set made, there, comments, filled, months = [], [], {}, [], [] -%}
     {# dbt gives arrays as JSON. #}
-    {% set made, there, comments, filled = answer.rows[0] %}
+    {%- set columns, tables, partitions = answer.rows[0] -%}
+    {%- for of, name, type, comment in fromjson(columns) -%}
+        {%- if of == of_aside -%}
+            {%- do made.append([name, type]) -%}
+        {%- elif of == of_table -%}
+            {%- do there.append([name, type]) -%}
+            {%- do comments.update({name: comment}) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- for of, comment in fromjson(tables) if of == of_table -%}
+        {%- do comments.update({'': comment}) -%}
+    {%- endfor -%}
+    {%- for of, id in fromjson(partitions) if of in (of_aside, of_table) -%}
+        {%- do (filled if of == of_aside else months).append(id) -%}
+    {%- endfor -%}
     {% do return({
-        'made': fromjson(made), 'there': fromjson(there), 'comments': dict(fromjson(comments)),
-        'filled': fromjson(filled),
+        'made': made, 'there': there, 'comments': comments, 'filled': filled, 'months': months,
     }) %}
 {% endmacro %}
 
