@@ -48,6 +48,9 @@
     {% endif %}
 
     {% if by_month %}
+        {% if state.orders | length > 1 %}
+            {% do write_in_order_of(aside, table) %}
+        {% endif %}
         {% do document(table, state.comments) %}
         {% do replace_partitions(table, aside, state.filled) %}
     {% else %}
@@ -75,7 +78,8 @@
 {#
   In one answer, since most tables take less time than to ask: the columns [name, type] of the table
   aside (`made`) and of the one in place (`there`), the latter's comments by column, its own under '',
-  and which months the table aside (`filled`) and the one in place (`months`) have rows of.
+  which months the table aside (`filled`) and the one in place (`months`) have rows of, and how the
+  two are sorted (`orders`).
 #}
 {% macro state_of(table, aside) %}
     {# Not by pairs (database, table), for which ClickHouse goes through all tables. #}
@@ -87,14 +91,14 @@
         "select"
         ~ " (select groupArray([database || '.' || table, name, type, comment])"
         ~ "   from (select * from system.columns where " ~ of_both ~ " order by position)),"
-        ~ " (select groupArray([database || '.' || table, comment])"
+        ~ " (select groupArray([database || '.' || table, sorting_key, comment])"
         ~ "   from system.tables where " ~ of_both ~ "),"
         ~ " (select groupUniqArray([database || '.' || table, partition_id])"
         ~ "   from system.parts where active and " ~ of_both ~ ")"
     ) %}
     {%- set of_table = table.schema ~ '.' ~ table.identifier -%}
     {%- set of_aside = aside.schema ~ '.' ~ aside.identifier -%}
-    {%- set made, there, comments, filled, months = [], [], {}, [], [] -%}
+    {%- set made, there, comments, filled, months, orders = [], [], {}, [], [], [] -%}
     {# dbt gives arrays as JSON. #}
     {%- set columns, tables, partitions = answer.rows[0] -%}
     {%- for of, name, type, comment in fromjson(columns) -%}
@@ -105,14 +109,16 @@
             {%- do comments.update({name: comment}) -%}
         {%- endif -%}
     {%- endfor -%}
-    {%- for of, comment in fromjson(tables) if of == of_table -%}
-        {%- do comments.update({'': comment}) -%}
+    {%- for of, order, comment in fromjson(tables) if of in (of_aside, of_table) -%}
+        {%- do orders.append(order) if order not in orders -%}
+        {%- do comments.update({'': comment}) if of == of_table -%}
     {%- endfor -%}
     {%- for of, id in fromjson(partitions) if of in (of_aside, of_table) -%}
         {%- do (filled if of == of_aside else months).append(id) -%}
     {%- endfor -%}
     {% do return({
-        'made': made, 'there': there, 'comments': comments, 'filled': filled, 'months': months,
+        'made': made, 'there': there, 'comments': comments,
+        'filled': filled, 'months': months, 'orders': orders,
     }) %}
 {% endmacro %}
 
@@ -156,6 +162,25 @@
             alter table {{ relation }} {{ changes | join(', ') }}
         {% endcall %}
     {% endif %}
+{% endmacro %}
+
+
+{#
+  Has the rows of a table, which an older version of the project sorted otherwise, sorted as those of
+  the table aside: partitions go from one table to another only where both are sorted the same.
+#}
+{% macro write_in_order_of(aside, table) %}
+    {%- set anew = aside.incorporate(path={'identifier': aside.identifier ~ '__sorted'}) -%}
+    {% call statement('define_sorted') %}
+        create table {{ anew }} as {{ table }} {{ engine_clause() }}
+        {{ order_cols(label='order by') }}
+        {{ partition_cols(label='partition by') }}
+    {% endcall %}
+    {% call statement('fill_sorted') %}
+        insert into {{ anew }} select * from {{ table }}
+    {% endcall %}
+    {% do exchange_tables_atomic(anew, table) %}
+    {% do adapter.drop_relation(anew) %}
 {% endmacro %}
 
 

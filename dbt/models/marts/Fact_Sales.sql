@@ -1,3 +1,3 @@
-{{ config(partition_by='toYYYYMM(invoice_date)', order_by=['sale_id', 'line_number']) }}
+{{ config(partition_by='toYYYYMM(invoice_date)', order_by='invoice_date') }}
 
 {{ facts("CustomerID != 0 and ReturnStatus = 'Normal'") }}

@@ -1,4 +1,4 @@
-{{ config(partition_by='toYYYYMM(invoice_date)', order_by=['sale_id', 'line_number']) }}
+{{ config(partition_by='toYYYYMM(invoice_date)', order_by='invoice_date') }}
 
 select *
 from {{ ref('Fact_Sales') }}

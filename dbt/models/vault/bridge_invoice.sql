@@ -1,5 +1,5 @@
 {{ config(
-    partition_by='toYYYYMM(InvoiceDate)', order_by=['hub_invoice_hash_key', 'LineNumber'],
+    partition_by='toYYYYMM(InvoiceDate)', order_by='InvoiceDate',
     query_settings={'enable_join_runtime_filters': 0}
 ) }}
 {#- Every line finds its keys: to look beforehand for lines that find none is in vain. #}

@@ -1,4 +1,4 @@
-{{ config(partition_by='toYYYYMM(InvoiceDate)', order_by='hub_invoice_hash_key') }}
+{{ config(partition_by='toYYYYMM(InvoiceDate)', order_by='InvoiceDate') }}
 
 select
     hub_invoice_hash_key,

@@ -1,3 +1,3 @@
-{{ config(partition_by='toYYYYMM(InvoiceDate)', order_by='hub_invoice_hash_key') }}
+{{ config(partition_by='toYYYYMM(InvoiceDate)', order_by='InvoiceDate') }}
 
 {{ link_invoice('customer') }}

@@ -1,6 +1,4 @@
-{{ config(
-    partition_by='toYYYYMM(EFFECTIVE_FROM)', order_by=['hub_invoice_hash_key', 'LineNumber']
-) }}
+{{ config(partition_by='toYYYYMM(EFFECTIVE_FROM)', order_by='EFFECTIVE_FROM') }}
 
 select
     hub_invoice_hash_key,
