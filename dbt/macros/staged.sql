@@ -3,7 +3,7 @@
   so that readers see the old rows or the new ones, and a killed run leaves the old ones.
 
   With partition_by: toYYYYMM(…), a run of some months replaces these, those left without rows too.
-  All else is replaced whole; so is a table that has no other months, which costs a tenth.
+  All else is replaced whole.
 
   The adapter's own table and incremental fill a table that is new while it can be read, leave the
   tables of killed runs between the published ones, and insert_overwrite keeps a month that has no
@@ -39,8 +39,6 @@
         {% call statement('create') %}
             create table if not exists {{ table }} as {{ aside }}
         {% endcall %}
-    {% elif by_month and state.months and not state.months | reject('in', partition_ids()) | list %}
-        {%- set by_month = false -%}
     {% elif by_month and state.there != state.made %}
         {% do exceptions.raise_compiler_error(
             'The columns of ' ~ table ~ ' have changed: run dbt without months, which makes it anew.'
@@ -78,8 +76,7 @@
 {#
   In one answer, since most tables take less time than to ask: the columns [name, type] of the table
   aside (`made`) and of the one in place (`there`), the latter's comments by column, its own under '',
-  which months the table aside (`filled`) and the one in place (`months`) have rows of, and how the
-  two are sorted (`orders`).
+  which months the table aside has rows of (`filled`), and how the two are sorted (`orders`).
 #}
 {% macro state_of(table, aside) %}
     {# Not by pairs (database, table), for which ClickHouse goes through all tables. #}
@@ -93,14 +90,14 @@
         ~ "   from (select * from system.columns where " ~ of_both ~ " order by position)),"
         ~ " (select groupArray([database || '.' || table, sorting_key, comment])"
         ~ "   from system.tables where " ~ of_both ~ "),"
-        ~ " (select groupUniqArray([database || '.' || table, partition_id])"
-        ~ "   from system.parts where active and " ~ of_both ~ ")"
+        ~ " (select groupUniqArray(partition_id) from system.parts where active"
+        ~ "   and database = '" ~ aside.schema ~ "' and table = '" ~ aside.identifier ~ "')"
     ) %}
     {%- set of_table = table.schema ~ '.' ~ table.identifier -%}
     {%- set of_aside = aside.schema ~ '.' ~ aside.identifier -%}
-    {%- set made, there, comments, filled, months, orders = [], [], {}, [], [], [] -%}
+    {%- set made, there, comments, orders = [], [], {}, [] -%}
     {# dbt gives arrays as JSON. #}
-    {%- set columns, tables, partitions = answer.rows[0] -%}
+    {%- set columns, tables, filled = answer.rows[0] -%}
     {%- for of, name, type, comment in fromjson(columns) -%}
         {%- if of == of_aside -%}
             {%- do made.append([name, type]) -%}
@@ -113,12 +110,9 @@
         {%- do orders.append(order) if order not in orders -%}
         {%- do comments.update({'': comment}) if of == of_table -%}
     {%- endfor -%}
-    {%- for of, id in fromjson(partitions) if of in (of_aside, of_table) -%}
-        {%- do (filled if of == of_aside else months).append(id) -%}
-    {%- endfor -%}
     {% do return({
-        'made': made, 'there': there, 'comments': comments,
-        'filled': filled, 'months': months, 'orders': orders,
+        'made': made, 'there': there, 'comments': comments, 'filled': fromjson(filled),
+        'orders': orders,
     }) %}
 {% endmacro %}
 
