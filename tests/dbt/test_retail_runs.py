@@ -106,6 +106,27 @@ def test_a_changed_column_asks_for_a_run_of_all_months(
     assert retail.tables() == expected
 
 
+def test_a_table_that_an_older_version_sorted_otherwise_takes_its_months(
+    expected: dict[str, list[tuple]], retail: Retail
+) -> None:
+    retail.stage(*MONTHS)
+    retail.make()
+    for statement in (
+        "CREATE TABLE marts.older AS marts.Fact_Sales ENGINE = MergeTree"
+        " PARTITION BY toYYYYMM(invoice_date) ORDER BY (sale_id, line_number)",
+        "INSERT INTO marts.older SELECT * FROM marts.Fact_Sales",
+        "EXCHANGE TABLES marts.older AND marts.Fact_Sales",
+        "DROP TABLE marts.older SYNC",
+    ):
+        retail.client.command(statement)
+
+    assert retail.dbt("run", "--select", "Fact_Sales", months=["2010-11"]).success
+    assert retail.tables() == expected
+    sorted_by = "SELECT sorting_key FROM system.tables WHERE (database, name) = ('marts', '{}')"
+    assert retail.rows(sorted_by.format("Fact_Sales")) == [("(invoice_date)",)]
+    assert retail.rows("SELECT name FROM system.tables WHERE database = 'staging'") == []
+
+
 def test_a_query_that_gives_another_type_than_declared_leaves_the_table_as_it_was(
     expected: dict[str, list[tuple]], retail: Retail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
