@@ -34,7 +34,7 @@ BACKFILL_TAG = "lakehouse/backfill"
 TRIED_APART_TAG = "lakehouse/tried-apart"
 """The tag of a run that failed, and whose partitions are tried each by itself right after it."""
 
-_YEAR = 12
+_SEVERAL = 36
 
 
 @dataclass(frozen=True)
@@ -147,14 +147,14 @@ class Backfill:
         if stage.runs is Runs.OF_ONE:
             return [[partition] for partition in there]
         needing = [partition for partition in there if self._keys(stage, state, [partition])]
-        if stage.runs is Runs.OF_A_YEAR:
+        if stage.runs is Runs.OF_SEVERAL:
             makable = [p for p in needing if not self._publisher.lacks(stage.name, p)]
-            years = [
-                found[start : start + _YEAR]
+            several = [
+                found[start : start + _SEVERAL]
                 for found in without_gaps(makable)
-                for start in range(0, len(found), _YEAR)
+                for start in range(0, len(found), _SEVERAL)
             ]
-            return sorted([*years, *([p] for p in there if p not in makable)])
+            return sorted([*several, *([p] for p in there if p not in makable)])
         if needing:
             there = [partition for partition in there if needing[0] <= partition <= needing[-1]]
         return without_gaps(there)
@@ -193,7 +193,7 @@ class Backfill:
             yield Report(stage.name, name, ok=False, ran=False, published=False, errors=[reason])
             return
         result, seconds = self._execute(keys, first, last)
-        if stage.runs is not Runs.OF_A_YEAR or first == last:
+        if stage.runs is not Runs.OF_SEVERAL or first == last:
             report = _report(result, stage.name, name, seconds)
             errors = [*report.errors, *withheld]
             yield replace(report, ok=report.ok and not withheld, errors=errors)

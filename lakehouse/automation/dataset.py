@@ -35,9 +35,9 @@ class Runs(Enum):
 
     OF_ONE = auto()
     """One, which takes long or much memory."""
-    OF_A_YEAR = auto()
-    """Up to twelve, since a run costs more than a partition does; each one by itself if that fails,
-    so that a bad month stops no other."""
+    OF_SEVERAL = auto()
+    """Up to 36, since a run costs more than a partition does: some ten seconds' work, which a kill
+    undoes. Where that run fails each is made by itself, so that a bad month stops no other."""
     OF_ALL = auto()
     """A whole range and what is up to date within it, since starting costs most."""
 

@@ -34,7 +34,7 @@ def dataset(settings: Settings) -> Dataset:
         name="retail",
         stages=[
             Stage("", [retail.workbook]),
-            Stage("", retail.raw_assets, rejects=tables.REJECTS, runs=Runs.OF_A_YEAR),
+            Stage("", retail.raw_assets, rejects=tables.REJECTS, runs=Runs.OF_SEVERAL),
             Stage("", [dbt], runs=Runs.OF_ALL, charted=_FACTS),
         ],
         checks=CHECKS,
