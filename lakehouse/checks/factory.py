@@ -140,13 +140,23 @@ def build_checks(
         chosen = [check for check in checks if check.name in selected]
         resources = {name: getattr(context.resources, name) for name in _RESOURCES}
 
-        def evaluated(partition_key: str) -> list[dg.AssetCheckEvaluation]:
+        def evaluated(partition_key: str) -> tuple[list[dg.AssetCheckEvaluation], Exception | None]:
             partition = Partition(partition_key, key, context.instance, **resources)
-            return [_evaluation(partition, check) for check in chosen]
+            evaluations: list[dg.AssetCheckEvaluation] = []
+            try:
+                for check in chosen:
+                    evaluations.append(_evaluation(partition, check))
+            except Exception as error:
+                return evaluations, error
+            return evaluations, None
 
         partition_keys = context.partition_keys if partitions_def else [WHOLE]
-        for evaluations in side_by_side(evaluated, partition_keys):
+        results = side_by_side(evaluated, partition_keys)
+        for evaluations, _ in results:
             yield from evaluations
+        # What was found before a check broke off stands all the same, of the other months too.
+        for error in filter(None, (error for _, error in results)):
+            raise error
         for spec in specs:
             if spec.name in selected:
                 yield dg.Output(None, spec.get_python_identifier())
