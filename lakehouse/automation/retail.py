@@ -28,7 +28,7 @@ _FACTS = [dg.AssetKey(["retail", "marts", name]) for name in ("Fact_Sales", "Fac
 
 
 def dataset(settings: Settings) -> Dataset:
-    """Online Retail: the workbook, staging a month a run, and dbt for a range of months at once."""
+    """Online Retail: the workbook, staging for several months a run, dbt for a range at once."""
     dbt = retail.build_dbt_assets(manifest_path(settings.cache))
     return Dataset(
         name="retail",
