@@ -5,6 +5,8 @@
   With partition_by: toYYYYMM(…), a run of some months replaces these, those left without rows too.
   All else is replaced whole.
 
+  Where two dbt make one table at once, one waits for the other (see `built_alone`).
+
   The adapter's own table and incremental fill a table that is new while it can be read, leave the
   tables of killed runs between the published ones, and insert_overwrite keeps a month that has no
   rows any more.
@@ -21,16 +23,7 @@
 
     {{ run_hooks(pre_hooks) }}
 
-    {% call statement('main') %}
-        create table {{ aside }}
-        {{ engine_clause() }}
-        {{ order_cols(label='order by') }}
-        {{ partition_cols(label='partition by') }}
-        as {{ sql }}
-        {{ adapter.get_model_query_settings(model) }}
-    {% endcall %}
-
-    {%- set state = state_of(table, aside) -%}
+    {%- set state = built_alone(table, aside, sql) -%}
     {% do require_contract(state.made) %}
     {% if not state.there %}
         {% call statement('room') %}
@@ -65,6 +58,62 @@
 
 
 {#
+  Builds the table aside from its query while nobody else makes the same table, and returns the state
+  of both. The table aside is the sign by which others know: one that sees another waits until that is
+  gone, or has been still for some seconds, as a killed run leaves it. Of two that see each other the
+  later by name gives way and builds anew, so what is published last was read last too.
+
+  Without it ClickHouse, told twice at once to replace a partition, can keep the rows of both.
+#}
+{% macro built_alone(table, aside, sql) %}
+    {%- set at = namespace(built=false, state=none) -%}
+    {%- for _ in range(3000) -%}
+        {%- if not at.built -%}
+            {% call statement('main') %}
+                create table {{ aside }}
+                {{ engine_clause() }}
+                {{ order_cols(label='order by') }}
+                {{ partition_cols(label='partition by') }}
+                as {{ sql }}
+                {{ adapter.get_model_query_settings(model) }}
+            {% endcall %}
+            {%- set at.built = true -%}
+        {%- endif -%}
+        {%- set at.state = state_of(table, aside) -%}
+        {%- set others = alive(at.state.others) if at.state.others else [] -%}
+        {%- if not others -%}
+            {% do return(at.state) %}
+        {%- endif -%}
+        {%- if others | min < aside.identifier -%}
+            {% do adapter.drop_relation(aside) %}
+            {%- set at.built = false -%}
+        {%- endif -%}
+        {% do run_query('select sleep(0.2)') %}
+    {%- endfor -%}
+    {% do exceptions.raise_compiler_error(
+        'Another dbt has been making ' ~ table ~ ' for ten minutes. Run dbt again when it has ended.'
+    ) %}
+{% endmacro %}
+
+
+{# Which of the tables aside somebody fills, or did a moment ago. #}
+{% macro alive(tables) %}
+    {%- set still = 'now() - interval 5 second' -%}
+    {%- set names = "('" ~ tables | join("', '") ~ "')" -%}
+    {% set answer = run_query(
+        "select groupArray(name) from system.tables"
+        ~ " where database = '" ~ target.schema ~ "' and name in " ~ names
+        ~ " and (metadata_modification_time > " ~ still
+        ~ "   or name in (select table from system.parts where active"
+        ~ "     and database = '" ~ target.schema ~ "' and modification_time > " ~ still ~ ")"
+        ~ "   or arrayExists(query -> position(query, '`' || name) > 0,"
+        ~ "     (select groupArray(query) from system.processes)))"
+    ) %}
+    {% do return(fromjson(answer.rows[0][0])) %}
+{% endmacro %}
+
+
+{#
   Fails on a full disk, before anything is defined: ClickHouse, where it runs from libchdb, leaves an
   empty definition then, with which the table is gone.
 #}
@@ -76,7 +125,8 @@
 {#
   In one answer, since most tables take less time than to ask: the columns [name, type] of the table
   aside (`made`) and of the one in place (`there`), the latter's comments by column, its own under '',
-  which months the table aside has rows of (`filled`), and how the two are sorted (`orders`).
+  which months the table aside has rows of (`filled`), how the two are sorted (`orders`), and other
+  tables aside for the one in place (`others`).
 #}
 {% macro state_of(table, aside) %}
     {# Not by pairs (database, table), for which ClickHouse goes through all tables. #}
@@ -91,13 +141,16 @@
         ~ " (select groupArray([database || '.' || table, sorting_key, comment])"
         ~ "   from system.tables where " ~ of_both ~ "),"
         ~ " (select groupUniqArray(partition_id) from system.parts where active"
-        ~ "   and database = '" ~ aside.schema ~ "' and table = '" ~ aside.identifier ~ "')"
+        ~ "   and database = '" ~ aside.schema ~ "' and table = '" ~ aside.identifier ~ "'),"
+        ~ " (select groupArray(name) from system.tables where database = '" ~ aside.schema ~ "'"
+        ~ "   and startsWith(name, '" ~ table.schema ~ "__" ~ table.identifier ~ "__')"
+        ~ "   and not startsWith(name, '" ~ aside.identifier ~ "'))"
     ) %}
     {%- set of_table = table.schema ~ '.' ~ table.identifier -%}
     {%- set of_aside = aside.schema ~ '.' ~ aside.identifier -%}
     {%- set made, there, comments, orders = [], [], {}, [] -%}
     {# dbt gives arrays as JSON. #}
-    {%- set columns, tables, filled = answer.rows[0] -%}
+    {%- set columns, tables, filled, others = answer.rows[0] -%}
     {%- for of, name, type, comment in fromjson(columns) -%}
         {%- if of == of_aside -%}
             {%- do made.append([name, type]) -%}
@@ -112,7 +165,7 @@
     {%- endfor -%}
     {% do return({
         'made': made, 'there': there, 'comments': comments, 'filled': fromjson(filled),
-        'orders': orders,
+        'orders': orders, 'others': fromjson(others),
     }) %}
 {% endmacro %}
 

@@ -70,6 +70,43 @@ def test_two_runs_at_once_leave_the_same_tables(
     assert retail.tables() == expected
 
 
+# Of two that see each other the later by name gives way: dbt to the first here, not to the second.
+@pytest.mark.parametrize(("name", "read_anew"), [("0" * 32, True), ("g" * 32, False)])
+def test_a_table_that_another_run_is_making_is_waited_for(
+    expected: dict[str, list[tuple]], retail: Retail, name: str, read_anew: bool
+) -> None:
+    retail.stage([line._replace(Quantity=9) for line in NOVEMBER], *MONTHS[1:])
+    retail.make()
+    before = retail.tables()
+    theirs = f"staging.vault__sat_invoice__{name}"
+    retail.client.command(f"CREATE TABLE {theirs} (n UInt8) ENGINE = MergeTree ORDER BY n")
+    retail.stage([line._replace(Quantity=7) for line in NOVEMBER])
+    process = retail.start_dbt("run", "--select", "sat_invoice+", months=ALL)
+    for _ in range(16):  # for longer than dbt takes until it makes its first table
+        retail.client.command(f"INSERT INTO {theirs} VALUES (1)")
+        time.sleep(0.5)
+    assert process.poll() is None
+    assert retail.tables() == before
+    retail.stage(NOVEMBER)
+    retail.client.command(f"DROP TABLE {theirs} SYNC")
+    assert process.wait() == 0
+    assert retail.tables() != before
+    assert (retail.tables() == expected) is read_anew
+
+
+def test_what_a_killed_run_was_making_holds_nobody_up(
+    expected: dict[str, list[tuple]], retail: Retail
+) -> None:
+    retail.stage(*MONTHS)
+    theirs = f"staging.vault__sat_invoice__{'0' * 32}"
+    retail.client.command(f"CREATE TABLE {theirs} (n UInt8) ENGINE = MergeTree ORDER BY n")
+    start = time.monotonic()
+    retail.make(ALL)
+    retail.client.command(f"DROP TABLE {theirs} SYNC")
+    assert time.monotonic() - start < 60
+    assert retail.tables() == expected
+
+
 def test_readers_see_whole_tables_while_they_are_made(
     expected: dict[str, list[tuple]], retail: Retail
 ) -> None:
