@@ -19,11 +19,13 @@ from alembic.runtime.migration import MigrationContext
 # Dagster has no public name for the classes that dagster.yaml lets one replace.
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log import (
     ConsolidatedSqliteEventLogStorage,
     SqlEventLogStorageTable,
 )
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
@@ -184,6 +186,28 @@ class _EventLog(ConsolidatedSqliteEventLogStorage):
                         self.store_asset_check_event(event, event_id)
             finally:
                 self._begun.reset(begun)
+
+    def _store_asset_check_evaluation_planned(
+        self, event: dg.EventLogEntry, event_id: int | None
+    ) -> None:
+        # As Dagster does, which words the event again for every partition of the run.
+        planned: Any = event.get_dagster_event().event_specific_data
+        row = {
+            "asset_key": planned.asset_key.to_string(),
+            "check_name": planned.check_name,
+            "run_id": event.run_id,
+            "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+            "evaluation_event": dg.serialize_value(event),
+            "evaluation_event_timestamp": self._event_insert_timestamp(event),
+            "evaluation_event_storage_id": event_id,
+        }
+        subset = planned.partitions_subset
+        partitions = subset.get_partition_keys() if subset else [None]
+        with self._connect() as connection:
+            connection.execute(
+                AssetCheckExecutionsTable.insert(),
+                [row | {"partition": partition} for partition in partitions],
+            )
 
     def dispose(self) -> None:
         """Close what is open, by which SQLite puts its write-ahead log away."""

@@ -26,9 +26,6 @@
     {%- set state = built_alone(table, aside, sql) -%}
     {% do require_contract(state.made) %}
     {% if not state.there %}
-        {% call statement('room') %}
-            {{ require_room() }}
-        {% endcall %}
         {% call statement('create') %}
             create table if not exists {{ table }} as {{ aside }}
         {% endcall %}
@@ -115,10 +112,10 @@
 
 {#
   Fails on a full disk, before anything is defined: ClickHouse, where it runs from libchdb, leaves an
-  empty definition then, with which the table is gone.
+  empty definition then, with which what was there is gone.
 #}
 {% macro require_room() -%}
-    select throwIf(filesystemAvailable() < 1048576, 'No space left on device')
+    throwIf(filesystemAvailable() < 1048576, 'No space left on device')
 {%- endmacro %}
 
 
@@ -127,6 +124,8 @@
   aside (`made`) and of the one in place (`there`), the latter's comments by column, its own under '',
   which months the table aside has rows of (`filled`), how the two are sorted (`orders`), and other
   tables aside for the one in place (`others`).
+
+  It fails where there is no room, before the table in place is defined.
 #}
 {% macro state_of(table, aside) %}
     {# Not by pairs (database, table), for which ClickHouse goes through all tables. #}
@@ -144,13 +143,14 @@
         ~ "   and database = '" ~ aside.schema ~ "' and table = '" ~ aside.identifier ~ "'),"
         ~ " (select groupArray(name) from system.tables where database = '" ~ aside.schema ~ "'"
         ~ "   and startsWith(name, '" ~ table.schema ~ "__" ~ table.identifier ~ "__')"
-        ~ "   and not startsWith(name, '" ~ aside.identifier ~ "'))"
+        ~ "   and not startsWith(name, '" ~ aside.identifier ~ "')),"
+        ~ require_room()
     ) %}
     {%- set of_table = table.schema ~ '.' ~ table.identifier -%}
     {%- set of_aside = aside.schema ~ '.' ~ aside.identifier -%}
     {%- set made, there, comments, orders = [], [], {}, [] -%}
     {# dbt gives arrays as JSON. #}
-    {%- set columns, tables, filled, others = answer.rows[0] -%}
+    {%- set columns, tables, filled, others, _ = answer.rows[0] -%}
     {%- for of, name, type, comment in fromjson(columns) -%}
         {%- if of == of_aside -%}
             {%- do made.append([name, type]) -%}

@@ -7,6 +7,7 @@
 
     {{ run_hooks(pre_hooks) }}
 
+    {% do run_query('select ' ~ require_room()) %}
     {% call statement('main') %}
         create or replace view {{ view }} (
             {%- for column in model.columns.values() %}

@@ -24,7 +24,12 @@ from lakehouse.automation.events import (
     failure_sentence,
     step_failures,
 )
-from lakehouse.history import CheckResult, failing_checks, latest_materializations
+from lakehouse.history import (
+    CheckResult,
+    Materialization,
+    failing_checks,
+    latest_materializations,
+)
 from lakehouse.partitions import month_before
 from lakehouse.reports.month import (
     Bar,
@@ -175,6 +180,14 @@ def _tag(instance: dg.DagsterInstance, run_id: str, months: Sequence[tuple[str, 
     instance.add_run_tags(run_id, {REPORT_TAG: folders if others else f"{name}/{month}.html"})
 
 
+def _until(month: str) -> list[str]:
+    """The months of a chart, of which this is the last."""
+    months = [month]
+    while len(months) <= _MONTHS_BACK:
+        months.insert(0, month_before(months[0]))
+    return months
+
+
 def _put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A command and the daemon may write of the same month.
@@ -217,6 +230,7 @@ class _Reader:
         self._months = months
         self._year = ""
         self._records: dict[dg.AssetKey, dict[str, list[dg.EventLogRecord]]] = {}
+        self._made: dict[dg.AssetKey, dict[str, Materialization]] = {}
         self._states: dict[tuple[dg.AssetCheckKey, ...], _States] = {}
         self._of_all: dict[tuple[dg.AssetCheckKey, ...], tuple[int, list[CheckResult]]] = {}
 
@@ -225,6 +239,7 @@ class _Reader:
         if self._year != month[:4]:
             self._year = month[:4]
             self._records.clear()
+            self._made.clear()
             self._states.clear()
         return [each for each in self._months if each[:4] == self._year]
 
@@ -332,23 +347,25 @@ class _Reader:
             told = [(key, title, name) for title, name in _FIGURES.items()]
         else:
             return []
-        months = [month]
-        while len(months) <= _MONTHS_BACK:
-            months.insert(0, month_before(months[0]))
-        made = {
-            key: latest_materializations(self._instance, key, months)
-            for key in dict.fromkeys(key for key, _, _ in told)
-        }
+        months = _until(month)
         charts = []
         for key, title, name in told:
+            made = self._made_until(key, month)
             values = {
-                m: int(float(of_month.metadata[name]))
-                for m, of_month in made[key].items()
-                if of_month.metadata.get(name) is not None
+                m: int(float(made[m].metadata[name]))
+                for m in months
+                if m in made and made[m].metadata.get(name) is not None
             }
             if any(values.values()):
                 charts.append(Chart(title, [Bar(m, values.get(m)) for m in months]))
         return charts
+
+    def _made_until(self, key: dg.AssetKey, month: str) -> dict[str, Materialization]:
+        """The latest materializations of the months that the month's chart shows, and of others."""
+        if key not in self._made:
+            charted = {m for beside in self._months_beside(month) for m in _until(beside)}
+            self._made[key] = latest_materializations(self._instance, key, charted)
+        return self._made[key]
 
     def _checks(self, dataset: Dataset, stage: Stage, month: str) -> tuple[int, list[Finding]]:
         """How many checks pass on the month or the whole table, and those that do not."""

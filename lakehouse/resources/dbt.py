@@ -118,11 +118,13 @@ class Dbt:
                 name = str(event.metadata["unique_id"].value)
                 if isinstance(event, dg.Output):
                     made.append((event, nodes[name]))
-                elif isinstance(event, dg.AssetCheckResult) and not event.passed:
-                    told.add(name)
-                    if event.severity is dg.AssetCheckSeverity.ERROR:
-                        failed.add(nodes[name]["attached_node"])
-                    yield self._explained(event, nodes[name])
+                elif isinstance(event, dg.AssetCheckResult):
+                    if not event.passed:
+                        told.add(name)
+                        if event.severity is dg.AssetCheckSeverity.ERROR:
+                            failed.add(nodes[name]["attached_node"])
+                        event = self._explained(event, nodes[name])
+                    yield from _evaluation(context, event)
                 else:
                     yield event
             problems = [] if invocation.is_successful() else _problems(results, told)
@@ -261,6 +263,29 @@ def _invocation(
         raise_on_error=False,
         cli_version=Version(manifest["metadata"]["dbt_version"]),
         context=context,
+    )
+
+
+def _evaluation(
+    context: "dg.AssetExecutionContext", result: "dg.AssetCheckResult"
+) -> "Iterator[dg.Output[None] | dg.AssetCheckEvaluation]":
+    """What Dagster makes of the result, but for looking up the materialization that it is of.
+
+    It would find the one before this run's, and looks for it longer than for all else.
+    """
+    import dagster as dg
+
+    asset_key, name = cast("dg.AssetKey", result.asset_key), cast("str", result.check_name)
+    spec = context.assets_def.get_spec_for_check_key(dg.AssetCheckKey(asset_key, name))
+    yield dg.Output(None, spec.get_python_identifier())
+    yield dg.AssetCheckEvaluation(
+        asset_key=asset_key,
+        check_name=name,
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+        description=result.description,
+        blocking=spec.blocking,
     )
 
 
