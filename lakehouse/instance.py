@@ -209,6 +209,22 @@ class _EventLog(ConsolidatedSqliteEventLogStorage):
                 [row | {"partition": partition} for partition in partitions],
             )
 
+    def _update_asset_check_evaluation(self, event: dg.EventLogEntry, event_id: int | None) -> None:
+        # A check of a whole table is planned for each partition of the run, and evaluated once;
+        # what was planned would stand there for ever, and be gone through at every question.
+        evaluation: Any = event.get_dagster_event().event_specific_data
+        if evaluation.partition is None:
+            rows = AssetCheckExecutionsTable.c
+            planned = AssetCheckExecutionsTable.delete().where(
+                rows.asset_key == evaluation.asset_key.to_string(),
+                rows.check_name == evaluation.check_name,
+                rows.run_id == event.run_id,
+                rows.partition.is_not(None),
+            )
+            with self._connect() as connection:
+                connection.execute(planned)
+        super()._update_asset_check_evaluation(event, event_id)
+
     def dispose(self) -> None:
         """Close what is open, by which SQLite puts its write-ahead log away."""
         super().dispose()

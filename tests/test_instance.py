@@ -135,4 +135,6 @@ def test_what_a_run_of_several_months_says_is_kept_as_if_event_by_event(tmp_path
     at_once = remembered(tmp_path / "batches", monkeypatch)
 
     assert at_once == one_by_one
+    of_whole = {partition for check, partition, _ in at_once[4] if check.name == "whole"}
+    assert of_whole == {""}  # and not what was planned of it for each month
     assert one_by_one[1][dg.AssetKey("bronze")] == {f"2024-0{n}" for n in range(2, 6)}
