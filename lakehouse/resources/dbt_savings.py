@@ -22,11 +22,14 @@ _UNTOLD = (
 )
 """Events for debugging, which go to a log file alone, and none is kept here."""
 
-_OF_OTHER_NODES = re.compile(
+_OWN_KINDS = {"staged", "view", "test"}
+"""How the project's nodes are made, all by macros of its own."""
+
+_OF_OTHER_KINDS = re.compile(
     "/(models|snapshots?|seeds?|functions|incremental|clone|materialized_view|dictionary"
     "|distributed_table|python_model|unit_test_sql)[/.]"
 )
-"""Where dbt and its adapter have the macros for kinds of nodes that the project has none of."""
+"""Where dbt and its adapter have the macros by which nodes of other kinds are made."""
 
 
 def leave_out_debugging() -> None:
@@ -74,13 +77,15 @@ def compile_ahead(manifest: Manifest) -> None:
                 get_template(argument, {}, native=True)
 
 
-def forget_what_no_node_is(manifest: Manifest) -> None:
-    """Drops the macros for other kinds of nodes: dbt goes through all of them for each node."""
-    manifest.macros = {
-        name: macro
-        for name, macro in manifest.macros.items()
-        if not _OF_OTHER_NODES.search(macro.path)
-    }
+def forget_other_kinds(manifest: Manifest) -> None:
+    """Drops the macros for kinds of nodes that are not there: dbt gives each node all macros."""
+    kinds = {node.config.materialized for node in manifest.nodes.values()}
+    if kinds <= _OWN_KINDS:
+        manifest.macros = {
+            name: macro
+            for name, macro in manifest.macros.items()
+            if not _OF_OTHER_KINDS.search(macro.path)
+        }
 
 
 def _replace(owner: type, name: str, function: Any) -> None:
