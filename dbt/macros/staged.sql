@@ -84,6 +84,9 @@
         {%- if others | min < aside.identifier -%}
             {% do adapter.drop_relation(aside) %}
             {%- set at.built = false -%}
+        {%- else -%}
+            {# Or others would take it for that of a killed run. #}
+            {% do run_query('alter table ' ~ aside ~ " modify comment 'waits for its turn'") %}
         {%- endif -%}
         {% do run_query('select sleep(0.2)') %}
     {%- endfor -%}

@@ -1,6 +1,7 @@
 """Runs of the dbt project: whatever months, order and mishaps, the tables are the same."""
 
 import time
+from collections.abc import Callable
 from threading import Event, Thread
 
 import pytest
@@ -82,12 +83,21 @@ def test_a_table_that_another_run_is_making_is_waited_for(
     retail.client.command(f"CREATE TABLE {theirs} (n UInt8) ENGINE = MergeTree ORDER BY n")
     retail.stage([line._replace(Quantity=7) for line in NOVEMBER])
     process = retail.start_dbt("run", "--select", "sat_invoice+", months=ALL)
-    for _ in range(16):  # for longer than dbt takes until it makes its first table
-        retail.client.command(f"INSERT INTO {theirs} VALUES (1)")
-        time.sleep(0.5)
-    assert process.poll() is None
+    asides = "SELECT count() FROM system.tables WHERE name LIKE 'vault__sat_invoice__%'"
+
+    def go_on_making(until: Callable[[], bool]) -> None:
+        while not until():
+            retail.client.command(f"INSERT INTO {theirs} VALUES (1)")
+            time.sleep(0.01)
+            assert process.poll() is None
+
+    go_on_making(lambda: retail.rows(asides) == [(2,)])
+    enough = time.monotonic() + 3
+    go_on_making(lambda: time.monotonic() > enough)
     assert retail.tables() == before
     retail.stage(NOVEMBER)
+    enough = time.monotonic() + 3
+    go_on_making(lambda: time.monotonic() > enough)
     retail.client.command(f"DROP TABLE {theirs} SYNC")
     assert process.wait() == 0
     assert retail.tables() != before
