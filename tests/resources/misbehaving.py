@@ -97,9 +97,10 @@ def _handler(server: MisbehavingServer) -> type[BaseHTTPRequestHandler]:
             if page.then:
                 server.pages[self.path] = page.then
             status, headers, body = self._selected(page)
-            self._send(status, _described(page) | headers)
             stops_at = page.cuts.pop(0) if page.cuts else page.stalls_at
+            # First: a client that needs the headers alone may be done before the body is sent.
             server.bytes_sent += len(body[:stops_at])
+            self._send(status, _described(page) | headers)
             with suppress(ConnectionError):
                 self.wfile.write(body[:stops_at])
             if stops_at is not None and stops_at == page.stalls_at:
