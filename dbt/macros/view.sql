@@ -1,12 +1,18 @@
 {#
   A view that takes the old one's place with its descriptions. The adapter's own is described by a
-  second statement, which fails where another dbt has put its view in that place meanwhile.
+  second statement, which fails where another dbt has put its view in that place meanwhile. As of a
+  table, its columns are those that the model declares: ClickHouse would leave out or convert others.
 #}
 {% materialization view, adapter='clickhouse' %}
     {%- set view = this.incorporate(type='view') -%}
 
     {{ run_hooks(pre_hooks) }}
 
+    {%- set made = [] -%}
+    {%- for column in run_query('describe (' ~ sql ~ ')').rows -%}
+        {%- do made.append([column['name'], column['type']]) -%}
+    {%- endfor -%}
+    {% do require_contract(made) %}
     {% do run_query('select ' ~ require_room()) %}
     {% call statement('main') %}
         create or replace view {{ view }} (

@@ -189,16 +189,26 @@ def test_a_query_that_gives_another_type_than_declared_leaves_the_table_as_it_wa
     assert retail.tables() == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("Dim_Country", "country_name"), ("original_dashboard", "anomaly_quantity_count")],
+    ids=["a table", "a view"],
+)
 def test_a_query_that_gives_a_column_that_is_not_declared_is_refused(
-    expected: dict[str, list[tuple]], retail: Retail, monkeypatch: pytest.MonkeyPatch
+    expected: dict[str, list[tuple]],
+    retail: Retail,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    column: str,
 ) -> None:
     retail.stage(*MONTHS)
     retail.make()
-    columns = dict(retail.manifest.nodes["model.retail.Dim_Country"].columns)
-    columns.pop("country_name")
-    monkeypatch.setattr(retail.manifest.nodes["model.retail.Dim_Country"], "columns", columns)
-    result = retail.dbt("run", "--select", "Dim_Country")
-    assert "country_name is not declared" in failures(result)["Dim_Country"]
+    model = retail.manifest.nodes[f"model.retail.{name}"]
+    columns = dict(model.columns)
+    columns.pop(column)
+    monkeypatch.setattr(model, "columns", columns)
+    result = retail.dbt("run", "--select", name)
+    assert f"{column} is not declared" in failures(result)[name]
     assert retail.tables() == expected
 
 
