@@ -114,8 +114,8 @@
 
 
 {#
-  Fails on a full disk, before anything is defined: ClickHouse, where it runs from libchdb, leaves an
-  empty definition then, with which what was there is gone.
+  Fails on a full disk, before what readers see is defined: ClickHouse, where it runs from libchdb,
+  leaves an empty definition then, with which what was there is gone. A table aside may go.
 #}
 {% macro require_room() -%}
     throwIf(filesystemAvailable() < 1048576, 'No space left on device')
@@ -128,7 +128,7 @@
   which months the table aside has rows of (`filled`), how the two are sorted (`orders`), and other
   tables aside for the one in place (`others`).
 
-  It fails where there is no room, before the table in place is defined.
+  Fails on a full disk.
 #}
 {% macro state_of(table, aside) %}
     {# Not by pairs (database, table), for which ClickHouse goes through all tables. #}

@@ -1,4 +1,4 @@
-"""What dbt does for each of its nodes and nobody needs, left out: over a third of its time.
+"""What dbt does for each of its nodes and nobody needs, left out: about a third of its time.
 
 It changes parts of dbt and Jinja that are not made to be changed, in the one process that is dbt
 here (`dbt_main`). A plain `dbt` does without, and makes the same tables.
@@ -74,7 +74,8 @@ def compile_ahead(manifest: Manifest) -> None:
         get_template(node.raw_code, {})
         if isinstance(node, GenericTestNode):
             for argument in node.test_metadata.kwargs.values():
-                get_template(argument, {}, native=True)
+                if isinstance(argument, str):
+                    get_template(argument, {}, native=True)
 
 
 def forget_other_kinds(manifest: Manifest) -> None:
