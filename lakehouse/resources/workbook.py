@@ -57,7 +57,7 @@ _FAR_CELL = r"""\br\s*=\s*["'](?:[A-Za-z]{2,}\d|[A-Za-z]*\d{7})"""
 _CELL = re.compile(rb"""\br\s*=\s*["']([A-Za-z]*)(\d*)""")
 _LONGEST_CELL = 64
 _BROKEN = (
-    *(BadZipFile, EOFError, NotImplementedError, OSError, OverflowError, RuntimeError),
+    *(BadZipFile, EOFError, OSError, OverflowError, RuntimeError),
     *(ValueError, struct.error, zlib.error),
 )
 _SHEETS_AT_ONCE = 2

@@ -20,7 +20,8 @@ from lakehouse.resources.archives import Archive, Limits, Member
 
 DAY = b"date,serial_number,model,capacity_bytes,failure\n2018-01-01,Z1,ST4000DM000,4000,0\n"
 LOCAL_SIGNATURE, CENTRAL_SIGNATURE = b"PK\x03\x04", b"PK\x01\x02"
-CENTRAL_FLAGS, CENTRAL_METHOD, CENTRAL_CRC, CENTRAL_SIZE, CENTRAL_OFFSET = 8, 10, 16, 24, 42
+CENTRAL_VERSION, CENTRAL_FLAGS, CENTRAL_METHOD, CENTRAL_CRC = 6, 8, 10, 16
+CENTRAL_SIZE, CENTRAL_OFFSET = 24, 42
 
 
 def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -145,6 +146,12 @@ def test_encrypted_members_are_refused(saved):
 def test_unsupported_compression_is_refused(saved):
     path = saved(patched(zipped({"2018-01-01.csv": DAY}), CENTRAL_METHOD, "<H", 9))
     with pytest.raises(SourceRefusedError, match="compressed in an unsupported way"):
+        Archive(path)
+
+
+def test_a_newer_version_of_the_format_is_refused(saved):
+    path = saved(patched(zipped({"01.csv": DAY}), CENTRAL_VERSION, "<H", 99))
+    with pytest.raises(SourceRefusedError, match=r"data\.zip is not a whole zip archive"):
         Archive(path)
 
 

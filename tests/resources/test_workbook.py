@@ -267,6 +267,15 @@ def test_a_workbook_whose_sheet_is_cut_short_is_refused(write, tmp_path):
         read_workbook(path)
 
 
+def test_a_workbook_packed_as_we_cannot_unpack_is_refused(write):
+    path = write(GOOD)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 10] = 99  # the first part's compression
+    path.write_bytes(content)
+    with pytest.raises(SourceRefusedError, match=r"holds a workbook that cannot be read"):
+        read_workbook(path)
+
+
 # Staging
 
 
