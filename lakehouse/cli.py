@@ -135,18 +135,21 @@ def backfill(
     as_json: Json = False,
 ) -> None:
     """Materialize months of a data set with all that depends on them, as far as not up to date."""
-    settings = _settings()
-    known = _dataset(settings, dataset)
-    months = _months(known, first, last, service, default_all=False)
-    with _loading():
-        from lakehouse.automation.console import backfill_on
+    from lakehouse.automation.datasets import started_ahead
 
-    reports = backfill_on(
-        *(settings, known, months, None if as_json else out, err),
-        service=service,
-        select=select,
-        force=force,
-    )
+    settings = _settings()
+    with started_ahead(settings, dataset):
+        known = _dataset(settings, dataset)
+        months = _months(known, first, last, service, default_all=False)
+        with _loading():
+            from lakehouse.automation.console import backfill_on
+
+        reports = backfill_on(
+            *(settings, known, months, None if as_json else out, err),
+            service=service,
+            select=select,
+            force=force,
+        )
     _push(settings)
     if as_json:
         _print_json([asdict(report) for report in reports])

@@ -1,7 +1,6 @@
 """The one place where all is put together."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import dagster as dg
 
@@ -25,7 +24,6 @@ def build_definitions(
     settings: Settings | None = None,
     progress: Progress | None = None,
     only: Dataset | None = None,
-    **overrides: Any,
 ) -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors over the resources of these settings.
 
@@ -33,7 +31,6 @@ def build_definitions(
         settings: Read from the environment where not given.
         progress: Told how far downloads are.
         only: This data set; all where not given.
-        overrides: Resources by name, in the place of those that the settings make.
     """
     settings = settings or Settings()
     drive_files, trip_files = DriveFiles(settings, progress), TripFiles(settings, progress)
@@ -62,7 +59,7 @@ def build_definitions(
         # A command that makes one data set needs nothing of what looks after all of them.
         *([] if only else [_build_maintenance(settings, known)]),
         dg.Definitions(
-            resources=resources | overrides,
+            resources=resources,
             # A step in a process of its own costs 2.6 s here, in the run's process 0.06 s.
             executor=dg.in_process_executor,
         ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
@@ -10,6 +10,11 @@ from lakehouse.partitions import WHOLE
 
 if TYPE_CHECKING:
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+
+CheckStatuses: TypeAlias = Mapping[tuple[dg.AssetCheckKey, str], str]
+"""By check and partition, what came of it last, as Dagster calls that."""
+
+CHECK_FAILED, CHECK_PASSED = "FAILED", "SUCCEEDED"
 
 _CODE_VERSION_TAG = "dagster/code_version"
 
@@ -129,21 +134,35 @@ def last_attempt_failed(instance: dg.DagsterInstance, asset_key: dg.AssetKey) ->
     return run is None or run.is_finished
 
 
-def failing_checks(
+def check_statuses(
     instance: dg.DagsterInstance,
-    check_keys: Sequence[dg.AssetCheckKey],
+    checks: Sequence[dg.AssetCheckSpec],
     partitions: Iterable[str] | None = None,
-) -> list[CheckResult]:
-    """The checks whose latest evaluation failed, on each partition that it failed on."""
+) -> CheckStatuses:
+    """What came last of these checks, on each of these partitions, on all where none are named.
+
+    A check of a whole table has one status whatever the partitions.
+    """
+    whole = {check.key for check in checks if check.partitions_def is None}
+    found = _latest_executions(instance, list(whole), None)
+    statuses = {(key, WHOLE): record.status.value for key, record in found.items() if key in whole}
     infos = instance.event_log_storage.get_asset_check_partition_info(
-        check_keys, partition_keys=list(partitions) if partitions is not None else None
+        [check.key for check in checks if check.partitions_def is not None],
+        partition_keys=list(partitions) if partitions is not None else None,
     )
-    results = []
     for info in infos:
-        if info.latest_execution_status.value != "FAILED":
+        status = info.latest_execution_status.value
+        statuses[info.check_key, info.partition_key or WHOLE] = status
+    return statuses
+
+
+def failing_checks(instance: dg.DagsterInstance, statuses: CheckStatuses) -> list[CheckResult]:
+    """What the checks say that failed last."""
+    results = []
+    for (key, partition), status in statuses.items():
+        if status != CHECK_FAILED:
             continue
-        partition = info.partition_key or WHOLE
-        record = _latest(instance, info.check_key, info.partition_key)
+        record = _latest_executions(instance, [key], partition or None).get(key)
         evaluation = record.evaluation if record else None
         if not isinstance(evaluation, dg.AssetCheckEvaluation):
             # Another run has planned it since, or it was planned by one that broke off.
@@ -153,8 +172,8 @@ def failing_checks(
             evaluation = None
         results.append(
             CheckResult(
-                asset_key=info.check_key.asset_key,
-                name=info.check_key.name,
+                asset_key=key.asset_key,
+                name=key.name,
                 partition=partition,
                 passed=False,
                 stops=evaluation is None or evaluation.severity is dg.AssetCheckSeverity.ERROR,
@@ -165,13 +184,12 @@ def failing_checks(
     return results
 
 
-def _latest(
-    instance: dg.DagsterInstance, check_key: dg.AssetCheckKey, partition: str | None
-) -> "AssetCheckExecutionRecord | None":
+def _latest_executions(
+    instance: dg.DagsterInstance, check_keys: Sequence[dg.AssetCheckKey], partition: str | None
+) -> "Mapping[dg.AssetCheckKey, AssetCheckExecutionRecord]":
     # Dagster has no public way to ask for the checks of one partition.
     from dagster._core.event_api import PartitionKeyFilter
 
-    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        [check_key], partition_filter=PartitionKeyFilter(key=partition)
+    return instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        check_keys, partition_filter=PartitionKeyFilter(key=partition)
     )
-    return found.get(check_key)

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from lakehouse.automation.dataset import Dataset
+from lakehouse.automation.datasets import started_ahead
 from lakehouse.errors import UsageError
 from lakehouse.partitions import spans
 from lakehouse.settings import Settings
@@ -65,8 +66,8 @@ def backfill_on(
     reports = []
     partitions = sum(len(stage.partitions(months)) for stage in dataset.chosen(service))
     with ExitStack() as stack:
-        prepared = stack.enter_context(dataset.prepared())
-        # To import these takes half a second, in which what is prepared starts.
+        stack.enter_context(started_ahead(settings, dataset.name))
+        # To import these takes half a second, in which what is needed starts.
         from lakehouse.automation.backfill import Backfill
         from lakehouse.definitions import build_definitions
         from lakehouse.instance import open_instance
@@ -77,7 +78,7 @@ def backfill_on(
         backfill = Backfill(
             settings,
             instance,
-            build_definitions(settings, console.downloading, dataset, **prepared),
+            build_definitions(settings, console.downloading, dataset),
             dataset,
             force=force,
             service=service,

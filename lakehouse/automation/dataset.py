@@ -1,7 +1,6 @@
 """What a data set is to the command and to Dagster; each one fills this in."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -96,10 +95,6 @@ class Stage:
         return [key for key in keys if len(key) == len("2018-01")]
 
 
-def _nothing_to_prepare() -> AbstractContextManager[Mapping[str, Any]]:
-    return nullcontext({})
-
-
 @dataclass(frozen=True)
 class Dataset:
     """A data set.
@@ -110,8 +105,6 @@ class Dataset:
         checks: The checks of each asset, by its key.
         publisher: Whom to ask whether there is something new.
         automation: Gives its jobs, schedules and sensors.
-        prepared: Has started what takes seconds before it can be used, while other things are done;
-            gives these resources by their names.
         off: What of it the settings switch off, for people.
     """
 
@@ -120,7 +113,6 @@ class Dataset:
     checks: Mapping[str, Sequence[Check]]
     publisher: Callable[[Settings], Publisher]
     automation: Callable[[], dg.Definitions]
-    prepared: Callable[[], AbstractContextManager[Mapping[str, Any]]] = _nothing_to_prepare
     off: Sequence[str] = ()
 
     @property

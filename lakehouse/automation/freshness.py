@@ -16,6 +16,7 @@ import dagster as dg
 from lakehouse.history import (
     CheckResult,
     Materialization,
+    check_statuses,
     failed_attempts,
     failing_checks,
     last_attempt_failed,
@@ -70,7 +71,7 @@ def dataset_state(
     wanted = set(partitions) if partitions is not None else None
     made = {asset.key: _made(instance, asset, wanted) for asset in assets}
     attempts = {asset.key: _failed(instance, asset) for asset in assets}
-    failing = _failing(instance, checks, wanted)
+    failing = failing_checks(instance, check_statuses(instance, checks, wanted))
     stopped: dict[dg.AssetKey, set[str]] = defaultdict(set)
     for check in failing:
         if check.stops:
@@ -114,16 +115,6 @@ def _failed(instance: dg.DagsterInstance, asset: dg.AssetSpec) -> set[str]:
     if asset.partitions_def is not None:
         return failed_attempts(instance, asset.key)
     return {WHOLE} if last_attempt_failed(instance, asset.key) else set()
-
-
-def _failing(
-    instance: dg.DagsterInstance,
-    checks: Sequence[dg.AssetCheckSpec],
-    wanted: set[str] | None,
-) -> list[CheckResult]:
-    whole = [check.key for check in checks if check.partitions_def is None]
-    by_partition = [check.key for check in checks if check.partitions_def is not None]
-    return [*failing_checks(instance, whole), *failing_checks(instance, by_partition, wanted)]
 
 
 def needed(

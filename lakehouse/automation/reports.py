@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
 from urllib.parse import quote
 
 import dagster as dg
@@ -25,8 +24,11 @@ from lakehouse.automation.events import (
     step_failures,
 )
 from lakehouse.history import (
+    CHECK_PASSED,
     CheckResult,
+    CheckStatuses,
     Materialization,
+    check_statuses,
     failing_checks,
     latest_materializations,
 )
@@ -61,10 +63,6 @@ _FIGURES = {
 """What is shown of the months before, as assets tell of it in their metadata."""
 _REASONS = 10
 _MONTH_LENGTH = len("2018-01")
-
-
-_States: TypeAlias = dict[str | None, dict[dg.AssetCheckKey, str]]
-"""By month, what came of each check last."""
 
 
 class _Cursor(BaseModel):
@@ -231,7 +229,7 @@ class _Reader:
         self._year = ""
         self._records: dict[dg.AssetKey, dict[str, list[dg.EventLogRecord]]] = {}
         self._made: dict[dg.AssetKey, dict[str, Materialization]] = {}
-        self._states: dict[tuple[dg.AssetCheckKey, ...], _States] = {}
+        self._statuses: dict[tuple[dg.AssetCheckKey, ...], CheckStatuses] = {}
         self._of_all: dict[tuple[dg.AssetCheckKey, ...], tuple[int, list[CheckResult]]] = {}
 
     def _months_beside(self, month: str) -> list[str]:
@@ -240,7 +238,7 @@ class _Reader:
             self._year = month[:4]
             self._records.clear()
             self._made.clear()
-            self._states.clear()
+            self._statuses.clear()
         return [each for each in self._months if each[:4] == self._year]
 
     def write(self, dataset: Dataset, month: str, run: dg.RunRecord) -> dg.AssetObservation:
@@ -370,8 +368,8 @@ class _Reader:
     def _checks(self, dataset: Dataset, stage: Stage, month: str) -> tuple[int, list[Finding]]:
         """How many checks pass on the month or the whole table, and those that do not."""
         specs = dataset.check_specs({spec.key for spec in stage.specs})
-        by_month = tuple(spec.key for spec in specs if spec.partitions_def is not None)
-        whole = tuple(spec.key for spec in specs if spec.partitions_def is None)
+        by_month = [spec for spec in specs if spec.partitions_def is not None]
+        whole = [spec for spec in specs if spec.partitions_def is None]
         results = (self._results(by_month, month), self._results_of_all(whole))
         findings = [
             Finding(
@@ -391,36 +389,27 @@ class _Reader:
         return passed, sorted(findings, key=lambda finding: not finding.stops)
 
     def _results(
-        self, keys: tuple[dg.AssetCheckKey, ...], month: str
+        self, checks: Sequence[dg.AssetCheckSpec], month: str
     ) -> tuple[int, list[CheckResult]]:
         """How many of these checks pass on a month, and those that fail."""
         months = self._months_beside(month)
-        if keys not in self._states:
-            self._states[keys] = self._states_of(keys, months)
-        return self._passed_and_failing(self._states[keys][month], [month])
+        keys = tuple(check.key for check in checks)
+        if keys not in self._statuses:
+            self._statuses[keys] = check_statuses(self._instance, checks, months)
+        of_month = {found: s for found, s in self._statuses[keys].items() if found[1] == month}
+        return self._passed_and_failing(of_month)
 
-    def _results_of_all(self, keys: tuple[dg.AssetCheckKey, ...]) -> tuple[int, list[CheckResult]]:
+    def _results_of_all(self, checks: Sequence[dg.AssetCheckSpec]) -> tuple[int, list[CheckResult]]:
         """The same of checks of whole tables, which say the same of every month."""
+        keys = tuple(check.key for check in checks)
         if keys not in self._of_all:
-            # What was planned of such a check stands at the run's partitions.
-            states = self._states_of(keys, None)[None]
-            self._of_all[keys] = self._passed_and_failing(states, None)
+            statuses = check_statuses(self._instance, checks)
+            self._of_all[keys] = self._passed_and_failing(statuses)
         return self._of_all[keys]
 
-    def _states_of(self, keys: Sequence[dg.AssetCheckKey], months: Sequence[str] | None) -> _States:
-        states: _States = defaultdict(dict)
-        for info in self._instance.event_log_storage.get_asset_check_partition_info(
-            list(keys), partition_keys=months
-        ):
-            states[info.partition_key][info.check_key] = info.latest_execution_status.value
-        return states
-
-    def _passed_and_failing(
-        self, states: Mapping[dg.AssetCheckKey, str], months: Sequence[str] | None
-    ) -> tuple[int, list[CheckResult]]:
-        failing = [key for key, state in states.items() if state == "FAILED"]
-        passed = sum(state == "SUCCEEDED" for state in states.values())
-        return passed, failing_checks(self._instance, failing, months) if failing else []
+    def _passed_and_failing(self, statuses: CheckStatuses) -> tuple[int, list[CheckResult]]:
+        passed = sum(status == CHECK_PASSED for status in statuses.values())
+        return passed, failing_checks(self._instance, statuses)
 
     def _rejects(self, stage: Stage, month: str) -> list[tuple[str, int]] | None:
         if stage.rejects is None:

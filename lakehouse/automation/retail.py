@@ -1,9 +1,7 @@
 """When Online Retail runs: jobs, the daily schedule, the sensors for publications and the inbox."""
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import dagster as dg
 
@@ -14,7 +12,6 @@ from lakehouse.automation.publications import ASK_ONCE
 from lakehouse.checks.retail import CHECKS
 from lakehouse.history import Materialization, latest_materialization, latest_materializations
 from lakehouse.partitions import WHOLE, retail_months
-from lakehouse.resources.dbt import Dbt
 from lakehouse.resources.dbt_project import manifest_path
 from lakehouse.resources.retail_files import RetailFiles
 from lakehouse.settings import Settings
@@ -40,15 +37,7 @@ def dataset(settings: Settings) -> Dataset:
         checks=CHECKS,
         publisher=RetailPublisher,
         automation=lambda: _automation(settings, dbt),
-        prepared=lambda: _prepared(settings),
     )
-
-
-@contextmanager
-def _prepared(settings: Settings) -> Iterator[Mapping[str, Any]]:
-    dbt = Dbt(settings)
-    with dbt.prepared():
-        yield {"dbt": dbt}
 
 
 def _automation(settings: Settings, dbt: dg.AssetsDefinition) -> dg.Definitions:

@@ -4,23 +4,22 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from lakehouse.errors import LakehouseError, UnavailableError
 from lakehouse.imports import absent
-from lakehouse.resources import dbt_main
+from lakehouse.resources import dbt_main, dbt_process
 from lakehouse.resources.clickhouse import ClickHouse, quoted
-from lakehouse.resources.dbt_project import PROJECT, manifest_path, parsed_path
+from lakehouse.resources.dbt_project import PROJECT, manifest_path
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
+    import subprocess
+
     import dagster as dg
     from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation
 
@@ -34,7 +33,6 @@ _NO_ANSWER = ("ConnectionPool(", "Connection aborted", "Connection refused", "Pr
 
 _EXAMPLES = 5
 _VALUE_LENGTH = 40
-_SECONDS_TO_END = 30
 _UNIQUE_ID = "dagster_dbt/unique_id"
 """Where dagster-dbt says of an asset or a check what dbt calls it."""
 
@@ -46,34 +44,6 @@ class Dbt:
         self._clickhouse = ClickHouse(settings)
         self._cache = settings.cache
         self._scratch = settings.state / "dbt"
-        self._waiting: subprocess.Popen[bytes] | None = None
-
-    @contextmanager
-    def prepared(self) -> Iterator[None]:
-        """Has dbt started, which takes seconds to read itself and the project, meanwhile.
-
-        Raises:
-            LakehouseError: dbt cannot read the project.
-        """
-        self._waiting = self._started()
-        try:
-            yield
-        finally:
-            if self._waiting is not None:
-                _end(self._waiting)
-
-    def _started(self) -> "subprocess.Popen[bytes]":
-        """A dbt that waits to be told what to make, where there is none yet."""
-        if self._waiting is not None and self._waiting.poll() is None:
-            return self._waiting
-        return subprocess.Popen(
-            [sys.executable, "-m", dbt_main.__name__, str(parsed_path(self._cache))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=PROJECT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
 
     def build(
         self,
@@ -107,7 +77,7 @@ class Dbt:
             *_selection(context, manifest),
         ]
         results = target / "results.json"
-        process = self._begun(arguments, target, results)
+        process = dbt_process.begin(self._cache, arguments, self._environment(target), results)
         invocation = _invocation(process, manifest, translator, context, target)
         nodes = manifest["nodes"]
         made: list[tuple[dg.Output[None], Mapping[str, Any]]] = []
@@ -149,14 +119,12 @@ class Dbt:
                     + (f" and {more} more" if more > 0 else "")
                 )
         finally:
-            _end(invocation.process)
+            dbt_process.end(invocation.process)
             shutil.rmtree(target, ignore_errors=True)
 
-    def _begun(
-        self, arguments: Sequence[str], target: Path, results: Path
-    ) -> "subprocess.Popen[bytes]":
-        """A dbt that carries out these arguments and puts its files into a folder."""
-        environment = {
+    def _environment(self, target: Path) -> dict[str, str]:
+        """Where dbt finds the project and ClickHouse, and puts its files."""
+        return {
             **self._connection(),
             "DBT_PROJECT_DIR": str(PROJECT),
             "DBT_PROFILES_DIR": str(PROJECT),
@@ -164,13 +132,6 @@ class Dbt:
             "DBT_LOG_PATH": str(target),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         }
-        process, self._waiting = self._started(), None
-        # One that has ended meanwhile says so by its output.
-        with suppress(BrokenPipeError):
-            stdin = cast("BinaryIO", process.stdin)
-            stdin.write(dbt_main.request(arguments, environment, results))
-            stdin.flush()
-        return process
 
     def _explained(
         self, result: "dg.AssetCheckResult", test: Mapping[str, Any]
@@ -327,18 +288,6 @@ def _with_more(
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= _VALUE_LENGTH else f"{text[:_VALUE_LENGTH]} …"
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Have a dbt end that nobody listens to any more."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(_SECONDS_TO_END)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _problems(results: Path, told: Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ from lakehouse.automation.dataset import Dataset, Stage
 from lakehouse.automation.datasets import NAMES, datasets
 from lakehouse.automation.freshness import DatasetState, State, dataset_state
 from lakehouse.errors import LakehouseError, UsageError
-from lakehouse.history import CheckResult, Materialization
+from lakehouse.history import CHECK_PASSED, CheckResult, Materialization, check_statuses
 from lakehouse.instance import open_instance
 from lakehouse.partitions import WHOLE, month_after, month_start, months_of
 from lakehouse.resources.lake import Lake, LakeTable
@@ -148,14 +148,11 @@ class Health:
         state = dataset_state(self.instance, specs, checks)
         failed = {(c.asset_key, c.name, c.partition): c for c in state.failing}
         evaluations: dict[dg.AssetKey, Counter[str]] = {spec.key: Counter() for spec in specs}
-        for info in self.instance.event_log_storage.get_asset_check_partition_info(
-            [check.key for check in checks]
-        ):
-            key = info.check_key
-            check = failed.get((key.asset_key, key.name, info.partition_key or WHOLE))
+        for (key, partition), status in check_statuses(self.instance, checks).items():
+            check = failed.get((key.asset_key, key.name, partition))
             if check is not None:
                 evaluations[key.asset_key]["failed" if check.stops else "warned"] += 1
-            elif info.latest_execution_status.value == "SUCCEEDED":
+            elif status == CHECK_PASSED:
                 evaluations[key.asset_key]["passed"] += 1
         return DatasetHealth(dataset, specs, due, state, evaluations)
 
