@@ -424,8 +424,17 @@ def psa_online_retails(rows: pl.DataFrame) -> pl.DataFrame:
         pl.when(is_return).then(pl.lit("Return")).otherwise(pl.lit("Normal")).alias("ReturnStatus"),
     )
     keyed = staged.with_columns(hash_keys(staged))
-    line = pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("hub_invoice_hash_key")
-    return keyed.with_columns(line.alias("LineNumber")).select(PSA_ONLINE_RETAILS.names())
+    numbers = _line_numbers(keyed["hub_invoice_hash_key"])
+    return keyed.with_columns(numbers).select(PSA_ONLINE_RETAILS.names())
+
+
+def _line_numbers(keys: pl.Series) -> pl.Series:
+    """Numbers from 1 among the lines with one key; most lines have a key of their own."""
+    shared = keys.is_duplicated().arg_true()
+    key = pl.col(keys.name)
+    counted = keys.gather(shared).to_frame().select(key.cum_count().over(key)).to_series()
+    ones = pl.repeat(1, keys.len(), dtype=pl.UInt32, eager=True).alias("LineNumber")
+    return ones.scatter(shared, counted)
 
 
 def hash_keys(rows: pl.DataFrame) -> list[pl.Series]:

@@ -1,7 +1,5 @@
 """In all tests of contracts pandera by itself must say what is said by asking all rules at once."""
 
-from collections.abc import Iterator
-
 import pandera.polars as pa
 import polars as pl
 import pytest
@@ -19,7 +17,7 @@ def pandera_passes(frame: pl.DataFrame, contract: type[pa.DataFrameModel]) -> bo
 
 
 @pytest.fixture(autouse=True)
-def _as_pandera_says(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_pandera_says(monkeypatch: pytest.MonkeyPatch) -> None:
     asked_at_once = contracts.keeps
 
     def both(frame: pl.DataFrame, contract: type[pa.DataFrameModel]) -> bool:
@@ -28,4 +26,3 @@ def _as_pandera_says(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return kept
 
     monkeypatch.setattr(contracts, "keeps", both)
-    yield

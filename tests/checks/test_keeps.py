@@ -1,4 +1,4 @@
-"""Asking all rules of a contract at once finds what pandera finds, and leaves to it what it must."""
+"""Asking all rules of a contract at once finds what pandera finds, and leaves the rest to it."""
 
 from typing import Any
 
