@@ -45,7 +45,7 @@
         {% do document(aside, {}) %}
         {% do exchange_tables_atomic(aside, table) %}
     {% endif %}
-    {% do adapter.drop_relation(aside) %}
+    {% do drop_table(aside) %}
 
     {{ run_hooks(post_hooks) }}
 
@@ -82,7 +82,7 @@
             {% do return(at.state) %}
         {%- endif -%}
         {%- if others | min < aside.identifier -%}
-            {% do adapter.drop_relation(aside) %}
+            {% do drop_table(aside) %}
             {%- set at.built = false -%}
         {%- else -%}
             {# Or others would take it for that of a killed run. #}
@@ -93,6 +93,14 @@
     {% do exceptions.raise_compiler_error(
         'Another dbt has been making ' ~ table ~ ' for ten minutes. Run dbt again when it has ended.'
     ) %}
+{% endmacro %}
+
+
+{# The adapter's own makes all that macros know anew for it, which takes longer than dropping. #}
+{% macro drop_table(table) %}
+    {% call statement('drop') %}
+        drop table if exists {{ table }}
+    {% endcall %}
 {% endmacro %}
 
 
@@ -230,7 +238,7 @@
         insert into {{ anew }} select * from {{ table }}
     {% endcall %}
     {% do exchange_tables_atomic(anew, table) %}
-    {% do adapter.drop_relation(anew) %}
+    {% do drop_table(anew) %}
 {% endmacro %}
 
 

@@ -59,7 +59,7 @@ where {{ column_name }} not in (select {{ field }} from {{ to }} where {{ in_mon
                 select *, now() as kept_at from ({{ sql }}) limit 1000
             {% endcall %}
         {% elif load_cached_relation(kept) is not none %}
-            {% do adapter.drop_relation(kept) %}
+            {% do drop_table(kept) %}
         {% endif %}
     {% endif %}
     {{ return({'relations': []}) }}

@@ -60,6 +60,7 @@ def main(parsed: str) -> int:
     # A command that does nothing: what dbt does before its first one is then done.
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         dbt.invoke([*_QUIETLY, *_NOTHING, "--target-path", folder, "--log-path", folder])
+    dbt_savings.import_ahead()
     dbt_savings.compile_ahead(manifest)
     gc.enable()
     gc.freeze()

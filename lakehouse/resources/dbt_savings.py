@@ -5,6 +5,7 @@ here (`dbt_main`). A plain `dbt` does without, and makes the same tables.
 """
 
 import re
+from importlib import import_module
 from typing import Any
 
 from dbt.adapters.events.logging import AdapterLogger
@@ -21,6 +22,9 @@ _UNTOLD = (
     *(types.JinjaLogDebug, CacheAction, ConnectionReused),
 )
 """Events for debugging, which go to a log file alone, and none is kept here."""
+
+_LATER = ("dbt.task.build", "dbt.adapters.clickhouse.httpclient", "dbt_common.clients.agate_helper")
+"""What dbt imports for the first node and the first statement."""
 
 _OWN_KINDS = {"staged", "view", "test"}
 """How the project's nodes are made, all by macros of its own."""
@@ -63,6 +67,12 @@ def compile_texts_once() -> None:
         return compiled[key]
 
     _replace(Environment, "compile", compile_once)
+
+
+def import_ahead() -> None:
+    """Imports what dbt would import once it is told what to make."""
+    for module in _LATER:
+        import_module(module)
 
 
 def compile_ahead(manifest: Manifest) -> None:
