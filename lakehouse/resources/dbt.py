@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -57,7 +57,7 @@ class Dbt:
         and what follows be made from bad rows. Of those rows the result of the test tells. Unit
         tests are left out: they say something of the code, not of the data.
 
-        Only one may build in a home at a time.
+        Only one may build in a home at a time. A model is told of once its last test has passed.
 
         Raises:
             LakehouseError: A model could not be made, or a test could not be run.
@@ -70,33 +70,40 @@ class Dbt:
         target = self._scratch / uuid4().hex
         target.mkdir(parents=True)
         manifest = json.loads(manifest_path(self._cache).read_text())
+        selected = _selected(context)
         variables = json.dumps({"months": list(months)})
         arguments = [
             *("--log-format", "json", "--log-level-file", "none", "--no-write-json"),
             *("build", "--vars", variables, "--exclude-resource-type", "unit_test"),
-            *_selection(context, manifest),
+            "--no-populate-cache",  # of all databases, of which macros ask about one
+            *_selection(selected, manifest),
         ]
         results = target / "results.json"
         process = dbt_process.begin(self._cache, arguments, self._environment(target), results)
         invocation = _invocation(process, manifest, translator, context, target)
         nodes = manifest["nodes"]
-        made: list[tuple[dg.Output[None], Mapping[str, Any]]] = []
+        untested = _tests_of_models(nodes, selected)
+        made: dict[str, dg.Output[None]] = {}
         told: set[str] = set()
         failed: set[str] = set()
         try:
             for event in invocation.stream():
                 name = str(event.metadata["unique_id"].value)
                 if isinstance(event, dg.Output):
-                    made.append((event, nodes[name]))
+                    made[name] = event
                 elif isinstance(event, dg.AssetCheckResult):
+                    model = nodes[name]["attached_node"]
+                    untested[model].discard(name)
                     if not event.passed:
                         told.add(name)
                         if event.severity is dg.AssetCheckSeverity.ERROR:
-                            failed.add(nodes[name]["attached_node"])
+                            failed.add(model)
                         event = self._explained(event, nodes[name])
                     yield from _evaluation(context, event)
                 else:
                     yield event
+                for model in [each for each in made if not untested[each] and each not in failed]:
+                    yield self._counted(context, made.pop(model), nodes[model], months)
             problems = [] if invocation.is_successful() else _problems(results, told)
             if invocation.process.returncode == dbt_main.DISK_FULL_CODE or any(
                 sign in problem for problem in problems for sign in _DISK_FULL
@@ -107,11 +114,9 @@ class Dbt:
                     "ClickHouse stopped answering while dbt ran: start it with `lakehouse up`, or"
                     " check LAKEHOUSE_CLICKHOUSE_URL, and run again"
                 )
-            counts = self._row_counts()
-            for output, model in made:
-                if model["unique_id"] not in failed:
-                    rows = counts[model["schema"], model["alias"]]
-                    yield _with_row_counts(context, output, model, months, rows)
+            # Of the others dbt has skipped a test.
+            for model in [each for each in made if each not in failed]:
+                yield self._counted(context, made[model], nodes[model], months)
             if problems:
                 more = len(problems) - _FAILURES_TOLD
                 raise LakehouseError(
@@ -164,17 +169,31 @@ class Dbt:
             },
         )
 
-    def _row_counts(self) -> dict[tuple[str, str], dict[str, int]]:
-        """The rows of each partition, by its id, of each table, by its schema and name."""
-        counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    def _counted(
+        self,
+        context: "dg.AssetExecutionContext",
+        output: "dg.Output[None]",
+        model: Mapping[str, Any],
+        months: Sequence[str],
+    ) -> "dg.Output[None]":
+        """A model's output with the rows of its table, and of each month where it has months."""
+        if model["config"]["materialized"] == "view":
+            return output
         with self._clickhouse.client() as client:
             found = client.query(
-                "SELECT database, table, partition_id, sum(rows) FROM system.parts WHERE active"
-                " AND database != 'system' GROUP BY ALL"
+                "SELECT partition_id, sum(rows) FROM system.parts WHERE active"
+                " AND database = {database:String} AND table = {table:String} GROUP BY ALL",
+                parameters={"database": model["schema"], "table": model["alias"]},
             )
-        for schema, table, partition, rows in found.result_rows:
-            counts[schema, table][partition] = int(rows)
-        return counts
+        rows = {str(partition): int(count) for partition, count in found.result_rows}
+        if model["config"].get("partition_by"):
+            for month in months:
+                context.add_asset_metadata(
+                    {"dagster/partition_row_count": rows.get(month.replace("-", ""), 0)},
+                    asset_key=context.asset_key_for_output(output.output_name),
+                    partition_key=month,
+                )
+        return output.with_metadata({**output.metadata, "dagster/row_count": sum(rows.values())})
 
     def _connection(self) -> dict[str, str]:
         """Where dbt finds ClickHouse; the local service is started where it is down."""
@@ -188,18 +207,33 @@ class Dbt:
         }
 
 
-def _selection(context: "dg.AssetExecutionContext", manifest: Mapping[str, Any]) -> list[str]:
-    """The arguments by which dbt makes and tests only what is selected; none where all is."""
+def _selected(context: "dg.AssetExecutionContext") -> set[str]:
+    """What dbt calls the models and tests that are selected."""
     assets, checks = context.selected_asset_keys, context.selected_asset_check_keys
     metadata = [
         *(spec.metadata for spec in context.assets_def.specs if spec.key in assets),
         *(spec.metadata or {} for spec in context.assets_def.check_specs if spec.key in checks),
     ]
-    selected = {str(each[_UNIQUE_ID]) for each in metadata}
-    if selected == set(manifest["nodes"]):
+    return {str(each[_UNIQUE_ID]) for each in metadata}
+
+
+def _selection(selected: Collection[str], manifest: Mapping[str, Any]) -> list[str]:
+    """The arguments by which dbt makes and tests only what is selected; none where all is."""
+    if selected == manifest["nodes"].keys():
         return []
     names = sorted(".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in selected)
     return ["--select", *names, "--indirect-selection", "empty"]
+
+
+def _tests_of_models(
+    nodes: Mapping[str, Mapping[str, Any]], selected: Collection[str]
+) -> dict[str, set[str]]:
+    """The tests that are selected, by the model that they are of."""
+    tests: dict[str, set[str]] = defaultdict(set)
+    for unique_id in selected:
+        if model := nodes[unique_id].get("attached_node"):
+            tests[model].add(unique_id)
+    return tests
 
 
 def _invocation(
@@ -248,26 +282,6 @@ def _evaluation(
         description=result.description,
         blocking=spec.blocking,
     )
-
-
-def _with_row_counts(
-    context: "dg.AssetExecutionContext",
-    output: "dg.Output[None]",
-    model: Mapping[str, Any],
-    months: Sequence[str],
-    rows: Mapping[str, int],
-) -> "dg.Output[None]":
-    """A model's output with the rows of its table, and of each month where it has months."""
-    if model["config"]["materialized"] == "view":
-        return output
-    if model["config"].get("partition_by"):
-        for month in months:
-            context.add_asset_metadata(
-                {"dagster/partition_row_count": rows.get(month.replace("-", ""), 0)},
-                asset_key=context.asset_key_for_output(output.output_name),
-                partition_key=month,
-            )
-    return output.with_metadata({**output.metadata, "dagster/row_count": sum(rows.values())})
 
 
 def _with_more(
