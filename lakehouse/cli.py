@@ -135,9 +135,10 @@ def backfill(
     as_json: Json = False,
 ) -> None:
     """Materialize months of a data set with all that depends on them, as far as not up to date."""
-    from lakehouse.automation.datasets import started_ahead
+    with _loading():
+        from lakehouse.automation.datasets import started_ahead
 
-    settings = _settings()
+        settings = _settings()
     with started_ahead(settings, dataset):
         known = _dataset(settings, dataset)
         months = _months(known, first, last, service, default_all=False)
