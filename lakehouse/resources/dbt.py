@@ -84,8 +84,16 @@ class Dbt:
         nodes = manifest["nodes"]
         untested = _tests_of_models(nodes, selected)
         made: dict[str, dg.Output[None]] = {}
+        rows: dict[str, Mapping[str, int]] = {}
         told: set[str] = set()
         failed: set[str] = set()
+
+        def counted(name: str) -> dg.Output[None]:
+            if name not in rows:
+                counts = self._row_counts()
+                rows.update({each: counts[_table_of(nodes[each])] for each in made})
+            return _with_row_counts(context, made.pop(name), nodes[name], months, rows[name])
+
         try:
             for event in invocation.stream():
                 name = str(event.metadata["unique_id"].value)
@@ -103,7 +111,7 @@ class Dbt:
                 else:
                     yield event
                 for model in [each for each in made if not untested[each] and each not in failed]:
-                    yield self._counted(context, made.pop(model), nodes[model], months)
+                    yield counted(model)
             problems = [] if invocation.is_successful() else _problems(results, told)
             if invocation.process.returncode == dbt_main.DISK_FULL_CODE or any(
                 sign in problem for problem in problems for sign in _DISK_FULL
@@ -116,7 +124,7 @@ class Dbt:
                 )
             # Of the others dbt has skipped a test.
             for model in [each for each in made if each not in failed]:
-                yield self._counted(context, made[model], nodes[model], months)
+                yield counted(model)
             if problems:
                 more = len(problems) - _FAILURES_TOLD
                 raise LakehouseError(
@@ -151,8 +159,8 @@ class Dbt:
             sentence = "the test itself could not be run; see the run"
             return _with_more(result, sentence, {})
         count = result.metadata["dagster_dbt/failed_row_count"].value
-        table = f"{test['schema']}.{test['alias']}"
-        name = quoted(test["schema"], test["alias"])
+        table = ".".join(_table_of(test))
+        name = quoted(*_table_of(test))
         with self._clickhouse.client() as client:
             kept = client.query(f"SELECT * EXCEPT kept_at FROM {name} LIMIT {_EXAMPLES}")  # noqa: S608
         examples = [
@@ -169,31 +177,17 @@ class Dbt:
             },
         )
 
-    def _counted(
-        self,
-        context: "dg.AssetExecutionContext",
-        output: "dg.Output[None]",
-        model: Mapping[str, Any],
-        months: Sequence[str],
-    ) -> "dg.Output[None]":
-        """A model's output with the rows of its table, and of each month where it has months."""
-        if model["config"]["materialized"] == "view":
-            return output
+    def _row_counts(self) -> dict[tuple[str, str], dict[str, int]]:
+        """The rows of each partition, by its id, of each table, by its schema and name."""
+        counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         with self._clickhouse.client() as client:
             found = client.query(
-                "SELECT partition_id, sum(rows) FROM system.parts WHERE active"
-                " AND database = {database:String} AND table = {table:String} GROUP BY ALL",
-                parameters={"database": model["schema"], "table": model["alias"]},
+                "SELECT database, table, partition_id, sum(rows) FROM system.parts WHERE active"
+                " AND database != 'system' GROUP BY ALL"
             )
-        rows = {str(partition): int(count) for partition, count in found.result_rows}
-        if model["config"].get("partition_by"):
-            for month in months:
-                context.add_asset_metadata(
-                    {"dagster/partition_row_count": rows.get(month.replace("-", ""), 0)},
-                    asset_key=context.asset_key_for_output(output.output_name),
-                    partition_key=month,
-                )
-        return output.with_metadata({**output.metadata, "dagster/row_count": sum(rows.values())})
+        for schema, table, partition, rows in found.result_rows:
+            counts[schema, table][partition] = int(rows)
+        return counts
 
     def _connection(self) -> dict[str, str]:
         """Where dbt finds ClickHouse; the local service is started where it is down."""
@@ -205,6 +199,10 @@ class Dbt:
             "DBT_CLICKHOUSE_USER": connection.user,
             "DBT_CLICKHOUSE_PASSWORD": connection.password.get_secret_value(),
         }
+
+
+def _table_of(node: Mapping[str, Any]) -> tuple[str, str]:
+    return node["schema"], node["alias"]
 
 
 def _selected(context: "dg.AssetExecutionContext") -> set[str]:
@@ -282,6 +280,26 @@ def _evaluation(
         description=result.description,
         blocking=spec.blocking,
     )
+
+
+def _with_row_counts(
+    context: "dg.AssetExecutionContext",
+    output: "dg.Output[None]",
+    model: Mapping[str, Any],
+    months: Sequence[str],
+    rows: Mapping[str, int],
+) -> "dg.Output[None]":
+    """A model's output with the rows of its table, and of each month where it has months."""
+    if model["config"]["materialized"] == "view":
+        return output
+    if model["config"].get("partition_by"):
+        for month in months:
+            context.add_asset_metadata(
+                {"dagster/partition_row_count": rows.get(month.replace("-", ""), 0)},
+                asset_key=context.asset_key_for_output(output.output_name),
+                partition_key=month,
+            )
+    return output.with_metadata({**output.metadata, "dagster/row_count": sum(rows.values())})
 
 
 def _with_more(
