@@ -2,10 +2,10 @@
 
     python -m benchmarks [startup] [drives] [taxi] [retail] [serving] [growth] [history] ...
 
-Without names all of them, about half an hour. Prints seconds, where it does not say otherwise, and
-the ratio of each comparison beside the ratio aimed at; keeps them in `benchmarks/results/` and in
-docs/performance.md. Needs the publishers' files in ../shared/mirror or LAKEHOUSE_SOURCE_MIRROR for
-2018 Q1 and the workbook.
+Without names all of them, three quarters of an hour. Prints seconds, where it does not say
+otherwise, and the ratio of each comparison beside the ratio aimed at; keeps them in
+`benchmarks/results/` and in docs/performance.md. Needs the publishers' files in ../shared/mirror or
+LAKEHOUSE_SOURCE_MIRROR for 2018 Q1 and the workbook.
 """
 
 import sys

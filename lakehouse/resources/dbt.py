@@ -6,6 +6,8 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -82,55 +84,40 @@ class Dbt:
         process = dbt_process.begin(self._cache, arguments, self._environment(target), results)
         invocation = _invocation(process, manifest, translator, context, target)
         nodes = manifest["nodes"]
-        untested = _tests_of_models(nodes, selected)
-        made: dict[str, dg.Output[None]] = {}
+        made = Made(_tests_of_models(nodes, selected))
         rows: dict[str, Mapping[str, int]] = {}
         told: set[str] = set()
-        failed: set[str] = set()
 
         def counted(name: str) -> dg.Output[None]:
             if name not in rows:
                 counts = self._row_counts()
-                rows.update({each: counts[_table_of(nodes[each])] for each in made})
-            return _with_row_counts(context, made.pop(name), nodes[name], months, rows[name])
+                rows.update({each: counts[_table_of(nodes[each])] for each in made.outputs})
+            output = made.outputs.pop(name)
+            return _with_row_counts(context, output, nodes[name], months, rows[name])
 
         try:
             for event in invocation.stream():
                 name = str(event.metadata["unique_id"].value)
                 if isinstance(event, dg.Output):
-                    made[name] = event
+                    made.outputs[name] = event
                 elif isinstance(event, dg.AssetCheckResult):
-                    model = nodes[name]["attached_node"]
-                    untested[model].discard(name)
+                    error = event.severity is dg.AssetCheckSeverity.ERROR
+                    made.was_tested(
+                        nodes[name]["attached_node"], name, failed=error and not event.passed
+                    )
                     if not event.passed:
                         told.add(name)
-                        if event.severity is dg.AssetCheckSeverity.ERROR:
-                            failed.add(model)
                         event = self._explained(event, nodes[name])
                     yield from _evaluation(context, event)
                 else:
                     yield event
-                for model in [each for each in made if not untested[each] and each not in failed]:
-                    yield counted(model)
+                yield from map(counted, made.passed())
             problems = [] if invocation.is_successful() else _problems(results, told)
-            if invocation.process.returncode == dbt_main.DISK_FULL_CODE or any(
-                sign in problem for problem in problems for sign in _DISK_FULL
-            ):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if any(sign in problem for problem in problems for sign in _NO_ANSWER):
-                raise UnavailableError(
-                    "ClickHouse stopped answering while dbt ran: start it with `lakehouse up`, or"
-                    " check LAKEHOUSE_CLICKHOUSE_URL, and run again"
-                )
-            # Of the others dbt has skipped a test.
-            for model in [each for each in made if each not in failed]:
-                yield counted(model)
+            _require_service(invocation.process.returncode, problems)
+            # Tests that dbt has skipped do not come any more.
+            yield from map(counted, made.not_failed())
             if problems:
-                more = len(problems) - _FAILURES_TOLD
-                raise LakehouseError(
-                    "; ".join(problem[:_PROBLEM_LENGTH] for problem in problems[:_FAILURES_TOLD])
-                    + (f" and {more} more" if more > 0 else "")
-                )
+                raise LakehouseError(_summary(problems))
         finally:
             dbt_process.end(invocation.process)
             shutil.rmtree(target, ignore_errors=True)
@@ -199,6 +186,38 @@ class Dbt:
             "DBT_CLICKHOUSE_USER": connection.user,
             "DBT_CLICKHOUSE_PASSWORD": connection.password.get_secret_value(),
         }
+
+
+@dataclass
+class Made:
+    """The models that dbt has made and of which nobody was told yet, in dbt's order.
+
+    They are told of in that order, since Dagster takes a table only before what is made from it; a
+    test that looks at several tables can end after what follows one of them is made.
+
+    Attributes:
+        untested: The tests of each model that are still to come.
+        outputs: What to tell of each model.
+        failed: The models that did not pass a test, which are never told of.
+    """
+
+    untested: Mapping[str, set[str]]
+    outputs: dict[str, "dg.Output[None]"] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+
+    def was_tested(self, model: str, test: str, *, failed: bool) -> None:
+        """Takes note of how a test of a model ended."""
+        self.untested[model].discard(test)
+        if failed:
+            self.failed.add(model)
+
+    def passed(self) -> list[str]:
+        """The models that can be told of now."""
+        return list(takewhile(lambda model: not self.untested[model], self.not_failed()))
+
+    def not_failed(self) -> list[str]:
+        """The models that can be told of if no test follows."""
+        return [model for model in self.outputs if model not in self.failed]
 
 
 def _table_of(node: Mapping[str, Any]) -> tuple[str, str]:
@@ -333,6 +352,25 @@ def _problems(results: Path, told: Iterable[str]) -> list[str]:
         for unique_id, status, message in nodes
         if status in ("error", "runtime error") or (status == "fail" and unique_id not in told)
     ]
+
+
+def _require_service(code: int | None, problems: Sequence[str]) -> None:
+    """Raises where it was the disk or ClickHouse that failed, for which trying again may help."""
+    if code == dbt_main.DISK_FULL_CODE or any(
+        sign in problem for problem in problems for sign in _DISK_FULL
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if any(sign in problem for problem in problems for sign in _NO_ANSWER):
+        raise UnavailableError(
+            "ClickHouse stopped answering while dbt ran: start it with `lakehouse up`, or"
+            " check LAKEHOUSE_CLICKHOUSE_URL, and run again"
+        )
+
+
+def _summary(problems: Sequence[str]) -> str:
+    more = len(problems) - _FAILURES_TOLD
+    told = "; ".join(problem[:_PROBLEM_LENGTH] for problem in problems[:_FAILURES_TOLD])
+    return told + (f" and {more} more" if more > 0 else "")
 
 
 def _name(unique_id: str) -> str:
