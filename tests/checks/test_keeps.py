@@ -43,6 +43,18 @@ class Strict(pa.DataFrameModel):
         strict = True
 
 
+class Several(pa.DataFrameModel):
+    """Has several sets of columns of which each is unique, which pandera alone knows of too."""
+
+    id: int
+    place: str
+
+    class Config:
+        """Neither number nor place stands twice."""
+
+        unique = [["id"], ["place"]]  # noqa: RUF012
+
+
 class Whole(pa.DataFrameModel):
     """Has a rule of the whole table."""
 
@@ -122,6 +134,12 @@ def test_what_is_not_known_is_left_to_pandera():
     Strict.validate(frame.select("id"))
     with pytest.raises(pa.errors.SchemaError):
         Strict.validate(frame)
+
+
+def test_sets_of_unique_columns_are_left_to_pandera():
+    frame = pl.DataFrame({"id": [1, 2], "place": ["a", "b"]})
+    assert not keeps(frame, Several)
+    Several.validate(frame)
 
 
 def test_of_a_rule_that_breaks_off_pandera_tells():
